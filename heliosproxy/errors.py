@@ -81,7 +81,7 @@ class PoolTimeout(HeliosError, e.OperationalError):
 
 
 class TooManyRequests(HeliosError, e.OperationalError):
-    """More than ``max_waiting`` are already waiting for a server connection, or ``max_connections`` are open."""
+    """``max_waiting`` are already waiting for a server connection, or ``max_connections`` are open."""
 
     code = "TOO_MANY_REQUESTS"
     sqlstate = "53300"

@@ -134,17 +134,18 @@ class Statement:
             effect which is in `settings`. SQL value functions (CURRENT_DATE, …) are named as the keyword,
             in lower case, in schema pg_catalog.
         operators: operators named, ``schema`` as in OPERATOR(schema.+).
-        type_casts: names of types cast to (last part, lower case): regclass and its kin depend on search_path.
+        type_casts: names of types cast to (last part, lower case): regclass and kin depend on search_path.
         parameters: highest parameter number; 0 when there is none.
-        clock: CURRENT_DATE and its kin, or a string constant holding now, today, tomorrow, yesterday, as a word.
+        clock: CURRENT_DATE and its kin, or a string constant holding now, today, tomorrow or yesterday as a
+            word.
         row_locks: FOR UPDATE / NO KEY UPDATE / SHARE / KEY SHARE anywhere.
         tablesample: TABLESAMPLE anywhere.
         unordered_limit: LIMIT/OFFSET/FETCH, at any level, without ORDER BY at that level; DISTINCT ON without
             ORDER BY too.
         transaction: for Kind.TRANSACTION (and SET TRANSACTION: op None is not used; see settings).
         settings: changes of settings, in order.
-        pins: reasons why it binds the session to its server connection: "temp_table", "advisory_lock" (session
-            level), "with_hold", "prepare" (SQL PREPARE), "load", "listen", "opaque_setting".
+        pins: reasons why it binds the session to its server connection: "temp_table", "advisory_lock" (of the
+            session level), "with_hold", "prepare" (SQL PREPARE), "load", "listen", "opaque_setting".
         temp: it creates a temporary relation (CREATE TEMP, SELECT INTO TEMP, pg_temp.x).
         in_block: False for what PostgreSQL refuses inside a transaction block (VACUUM, CREATE DATABASE, …).
         portal: a cursor name for DECLARE, FETCH, CLOSE, else None.

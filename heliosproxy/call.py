@@ -1,0 +1,97 @@
+"""One statement on its way: the recipe it can be sent from again, and what the path learned about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .sql.statement import Statement
+
+
+class Call:
+    """A statement with its parameters, as one client asked for it.
+
+    The first group is the recipe, fixed by the face; the second is filled in on the way.
+
+    Attributes:
+        query: what the caller passed (str, bytes, Composable, Template).
+        params: sequence, mapping or None, as passed.
+        cursor: the sink of the results (for DB-API: the cursor).
+        prepare, binary: as psycopg's ``execute()``.
+        options: per-call options (``helios={...}``), or None.
+        kind: "execute", "stream", "copy", "command" (a face's own commands: COMMIT, FETCH).
+        bound: the converted query (``.query`` bytes with $1, ``.params``, ``.types``, ``.formats``).
+        statement: the facts; None until analysed.
+        results: what the server, or a stage, answered: a list of PGresult; None until answered.
+        outcome: "hit", "miss" or "bypass"; "" when no cache looked at it.
+        reason: why it was bypassed, a short stable word (``"in_transaction_after_write"``), or "".
+        node: name of the node that answered; "" for a hit.
+        token: the cache's: what it saw immediately before the send; None means the result is not stored.
+        note: a stage may leave something for its own later hook here, under its own name.
+    """
+
+    __slots__ = (
+        "binary",
+        "bound",
+        "cursor",
+        "kind",
+        "node",
+        "note",
+        "options",
+        "outcome",
+        "params",
+        "prepare",
+        "query",
+        "reason",
+        "results",
+        "statement",
+        "token",
+    )
+
+    def __init__(
+        self,
+        query: Any,
+        params: Any = None,
+        *,
+        cursor: Any = None,
+        prepare: bool | None = None,
+        binary: bool | None = None,
+        options: dict[str, Any] | None = None,
+        kind: str = "execute",
+    ) -> None:
+        self.query = query
+        self.params = params
+        self.cursor = cursor
+        self.prepare = prepare
+        self.binary = binary
+        self.options = options
+        self.kind = kind
+        self.bound: Any = None
+        self.statement: Statement | None = None
+        self.results: list[Any] | None = None
+        self.outcome = ""
+        self.reason = ""
+        self.node = ""
+        self.token: Any = None
+        self.note: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class Flight:
+    """What travels with a statement: ``[state] Sync [begin] statement [behind] Sync``.
+
+    Attributes:
+        state: commands that bring the server connection to the session's state, followed by a Sync of their
+            own, so that a failing statement does not roll them back (hazards: one Sync would).
+        begin: BEGIN, and what else must precede the statement in its transaction (SAVEPOINT); sent only
+            before the first statement that needs a server.
+        behind: commands behind the statement, before the last Sync (a commit marker).
+    """
+
+    state: list[bytes] = field(default_factory=list)
+    begin: list[bytes] = field(default_factory=list)
+    behind: list[bytes] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.state or self.begin or self.behind)

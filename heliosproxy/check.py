@@ -1,0 +1,44 @@
+"""The text that ``heliosproxy check`` prints: the effective configuration, as TOML, with secrets masked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from heliosproxy.config import Config, unavailable
+
+
+def report(config: Config) -> str:
+    """The configuration as it takes effect, defaults included; then what this version cannot do, as comments.
+
+    Keys and sections that are not set are comments, too: the whole is TOML.
+    """
+    # JSON mode is where sizes and durations become text again, and secrets are masked.
+    lines = list(_table(config.model_dump(mode="json"), ""))
+    missing = unavailable(config)
+    lines += ["", *(f"# {message}" for message in missing)] if missing else []
+    return "\n".join(lines).strip() + "\n"
+
+
+def _table(table: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    inner: list[tuple[str, str, Mapping[str, Any]]] = []
+    for key, value in table.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            inner.append((f"[{path}]", path, value))
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            inner += [(f"[[{path}]]", path, each) for each in value]
+        elif value is None:
+            yield f"# {key}: not set"
+        else:
+            yield f"{key} = {_value(value)}"
+    for header, path, section in inner:
+        yield from ("", header)
+        yield from _table(section, f"{path}.")
+
+
+def _value(value: Any) -> str:
+    # For text, numbers, booleans and lists of them JSON's notation is TOML's, except for the one control
+    # character that JSON leaves as it is.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,67 @@
+"""What a feature may hook into. The path is a tuple of stages, built once from the configuration.
+
+A stage is any object that has some of the hooks below; `Path` collects, once, for each hook the bound methods
+of the stages that define it, in the order of the path, so that a hook nobody defines costs nothing.
+
+    before(session, call)            guard: raise to reject, or rewrite; runs for cache hits, too
+    lookup(session, call)            answer?, first half: an entry with its facts in `call.statement`, or None
+    answer(session, call, entry)     answer?, second half: list of PGresult, or None when it is no longer true
+    begin(session, call)             the statement will need a server: may return Steps to be driven first
+    compose(session, call, flight)   the server connection is leased, nothing sent yet: add to the flight
+    result(session, call, results)   the server answered without error; transaction status is known
+    failed(session, call, error)     the attempt failed: may return Steps whose value True asks for a restart
+    settled(session, outcome)        a transaction (or an autocommit statement that wrote) is over: outcome is
+                                     "commit", "rollback", "doubt" (connection lost), "prepared"
+    released(session)                the session gives its server connection back
+    observe(session, call, error)    after everything, for counters
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+HOOKS = (
+    "before",
+    "lookup",
+    "answer",
+    "begin",
+    "compose",
+    "result",
+    "failed",
+    "settled",
+    "released",
+    "observe",
+)
+
+Hook = Callable[..., Any]
+
+
+class Path:
+    """The stages of one Proxy, hook by hook.
+
+    Attributes:
+        stages: the stages, in the order of the path.
+        before … observe: for each hook, the bound methods of the stages that define it.
+    """
+
+    __slots__ = ("stages", *HOOKS)
+
+    before: tuple[Hook, ...]
+    lookup: tuple[Hook, ...]
+    answer: tuple[Hook, ...]
+    begin: tuple[Hook, ...]
+    compose: tuple[Hook, ...]
+    result: tuple[Hook, ...]
+    failed: tuple[Hook, ...]
+    settled: tuple[Hook, ...]
+    released: tuple[Hook, ...]
+    observe: tuple[Hook, ...]
+
+    def __init__(self, stages: Iterable[object] = ()) -> None:
+        self.stages = tuple(stages)
+        for hook in HOOKS:
+            setattr(self, hook, tuple(getattr(s, hook) for s in self.stages if hasattr(s, hook)))
+
+    def __bool__(self) -> bool:
+        return bool(self.stages)
