@@ -1,0 +1,132 @@
+"""Sections that later versions act on. They are typed today, so that one file serves every version; asking
+for one of them is refused (see support.py), never ignored."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, field_validator
+
+from heliosproxy.config.base import Count, Name, Section, Share, Strings, distinct
+from heliosproxy.config.units import GB, MB, Seconds, Size, SizeOrZero
+
+
+class GraphQL(Section):
+    """``[graphql]``: ``max_depth`` bounds the nesting of a request."""
+
+    enabled: bool = False
+    endpoint: Name = "/graphql"
+    introspection: bool = True
+    max_depth: Count = 10
+
+
+class WasmPlugin(Section):
+    """``[plugins.wasm]`` or one ``[[plugins.wasm]]``: a module and the hook it is called at."""
+
+    name: Name
+    path: Name
+    hook: Name
+
+
+def _one_or_many(value: object) -> object:
+    return (value,) if isinstance(value, dict) else value
+
+
+class Plugins(Section):
+    """``[plugins]``."""
+
+    wasm: Annotated[tuple[WasmPlugin, ...], BeforeValidator(_one_or_many)] = ()
+
+    @field_validator("wasm")
+    @classmethod
+    def _distinct(cls, value: tuple[WasmPlugin, ...]) -> tuple[WasmPlugin, ...]:
+        return distinct(value, "name")
+
+
+class Workload(Section):
+    """``[routing.workload]``: patterns of statements, and the node each group goes to. None = no target."""
+
+    enabled: bool = False
+    oltp_patterns: Strings = ()
+    oltp_target: Name | None = None
+    olap_patterns: Strings = ()
+    olap_target: Name | None = None
+    vector_patterns: Strings = ()
+    vector_target: Name | None = None
+
+
+class Routing(Section):
+    """``[routing]``. Its presence asks for it."""
+
+    schema_aware: bool = True
+    workload: Workload = Workload()
+
+
+class CircuitBreaker(Section):
+    """``[circuit_breaker]``: failures in a row that open it, and how it is tried again."""
+
+    enabled: bool = False
+    failure_threshold: Count = 5
+    reset_timeout: Seconds = 30.0
+    half_open_requests: Count = 3
+
+
+class AiCache(Section):
+    """``[ai_cache]``."""
+
+    enabled: bool = False
+    conversation_context_ttl: Seconds = 1800.0
+    conversation_context_size: Size = 512 * MB
+    rag_chunk_cache_size: Size = 2 * GB
+    rag_chunk_ttl: Seconds = 3600.0
+    semantic_cache_enabled: bool = False
+    similarity_threshold: Share = 0.95
+
+
+class Journal(Section):
+    """``[transaction_replay.journal]``: what one transaction may record before it goes on unprotected."""
+
+    max_entries: Count = 10_000
+    max_size: Size = 64 * MB
+
+
+class TransactionReplay(Section):
+    """``[transaction_replay]``. ``max_wal_lag_bytes = 0``: replay begins when nothing acknowledged lacks."""
+
+    enabled: bool = False
+    verify_results: bool = True
+    statement_timeout_ms: Count = 30_000
+    retry_on_error: bool = True
+    max_retries: Count = 3
+    wait_for_wal_sync: bool = True
+    max_wal_lag_bytes: SizeOrZero = 0
+    journal: Journal = Journal()
+
+
+class SessionMigration(Section):
+    """``[session_migration]``: a session beyond ``max_sessions`` is served, unprotected."""
+
+    enabled: bool = False
+    max_sessions: Count = 10_000
+    migrate_temp_tables: bool = False
+
+
+class Server(Section):
+    """``[server]``: the PostgreSQL wire face; concerns ``heliosproxy serve`` alone.
+
+    ``listen`` holds host:port pairs and directories of Unix sockets. ``auth_query`` is SQL that finds a
+    client's verifier; None = only ``[[user]]``.
+    """
+
+    listen: Strings = ("127.0.0.1:6432",)
+    workers: Count = 1
+    tls_cert: Name | None = None
+    tls_key: Name | None = None
+    tls_required: bool = False
+    auth_query: Name | None = None
+
+
+class Http(Section):
+    """``[http]``: GraphQL, console, metrics, health; concerns ``heliosproxy serve`` alone."""
+
+    listen: Name = "127.0.0.1:8080"

@@ -1,0 +1,76 @@
+"""Connection strings that can be printed: the secrets in them are masked, the rest is readable."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic import SecretStr
+
+MASK = "***"
+
+# Credentials end at the first "@" before any "/": so libpq itself reads them.
+_URI = re.compile(r"[A-Za-z]+://(?:[^@/]*@)?[^@]*")
+_USERINFO = re.compile(r"^([A-Za-z]+://[^:@/]*:)[^@/]*(?=@)")
+_SECRETS = ("password", "secret", "scram_")
+_QUERY = re.compile(rf"([?&][^=&]*(?:{'|'.join(_SECRETS)})[^=&]*=)[^&]*")
+
+
+def is_secret(parameter: str) -> bool:
+    """Whether a connection parameter's value must not be shown (``password``, ``scram_client_key``, …)."""
+    return any(word in parameter for word in _SECRETS)
+
+
+def mask_dsn(dsn: str) -> str:
+    """*dsn* (a URI or key=value pairs) with ``***`` in place of each secret.
+
+    What libpq cannot parse is masked whole: nobody can say which part of it is the password.
+    """
+    if not dsn:
+        return dsn
+    parsed = _parse(dsn)
+    # A raw "@" or "/" in a password ends the credentials early: libpq takes the rest of it for a host or a
+    # database.
+    if parsed is None or (_URI.match(dsn) and not _URI.fullmatch(dsn)):
+        return MASK
+    if not any(is_secret(name) for name in parsed):
+        return dsn
+    if not _URI.match(dsn):
+        return make_conninfo(
+            "", **{name: MASK if is_secret(name) else value for name, value in parsed.items()}
+        )
+    masked = _QUERY.sub(rf"\g<1>{MASK}", _USERINFO.sub(rf"\g<1>{MASK}", dsn))
+    # Read back rather than trusted: a spelling that the expressions miss (an escaped parameter name) shows
+    # nothing.
+    again = _parse(masked) or {}
+    return masked if again and all(again[name] == MASK for name in again if is_secret(name)) else MASK
+
+
+def _parse(dsn: str) -> dict[str, Any] | None:
+    try:
+        return dict(conninfo_to_dict(dsn))
+    except psycopg.ProgrammingError:
+        return None
+
+
+class Dsn(SecretStr):
+    """A connection string; ``get_secret_value()`` is the whole of it, ``str()`` and ``repr()`` mask it."""
+
+    def _display(self) -> str:
+        return mask_dsn(self.get_secret_value())
+
+
+def check_dsn(dsn: Dsn) -> Dsn:
+    """Refuse what libpq cannot parse.
+
+    Raises:
+        ValueError: not a connection string. libpq's own message is left out: it quotes the part it stumbled
+            over, which may be the password.
+    """
+    if _parse(dsn.get_secret_value()) is None:
+        raise ValueError(
+            'not a PostgreSQL connection string; write "postgresql://..." or "host=... dbname=..."'
+        )
+    return dsn
