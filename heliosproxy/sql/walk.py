@@ -1,0 +1,383 @@
+"""One pass over the JSON tree: every node is visited, the ones that say something have a handler.
+
+Unknown nodes are walked, never skipped, so a new node of a new grammar hides nothing. The walk is a loop, not
+a recursion: a tree may be 1,024 levels deep, and so may be the caller's stack.
+
+A key of a JSON object is either a tag (``"FuncCall"``) or a field (``"relation"``). Fields of a concrete C
+type hold the untagged object, so handlers are keyed by both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from heliosproxy.sql.parser import Node
+from heliosproxy.sql.statement import Function, Relation, Setting
+
+Stack = list[Any]
+Scope = frozenset[str]
+Handler = Callable[["Facts", Any, Stack], None]
+
+# Names recur in every statement of an application: one object each, bounded.
+relation = lru_cache(4096)(Relation)
+function = lru_cache(4096)(Function)
+
+NO_NAMES: Scope = frozenset()
+
+# Letters alone bound a word: PostgreSQL reads 'today12:00' as today.
+_CLOCK = re.compile("(?<![a-z])(?:now|today|tomorrow|yesterday)(?![a-z])", re.IGNORECASE)
+_CLOCK_FUNCTIONS = frozenset(
+    {"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"}
+)
+_SESSION_LOCKS = frozenset(
+    {"pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared"}
+)
+_BETWEEN = {
+    "BETWEEN": (">=", "<="),
+    "BETWEEN SYMMETRIC": (">=", "<="),
+    "NOT BETWEEN": ("<", ">"),
+    "NOT BETWEEN SYMMETRIC": ("<", ">"),
+}
+_EQUALS = function(None, "=")
+
+
+class Facts:
+    """What the walk has gathered so far."""
+
+    __slots__ = (
+        "clock",
+        "deferred",
+        "functions",
+        "operators",
+        "parameters",
+        "pins",
+        "reads",
+        "row_locks",
+        "scope",
+        "set_configs",
+        "settings",
+        "tablesample",
+        "temp",
+        "types",
+        "unordered_limit",
+        "writes",
+        "writes_anything",
+    )
+
+    def __init__(self) -> None:
+        self.reads: set[Relation] = set()
+        self.writes: set[Relation] = set()
+        self.functions: set[Function] = set()
+        self.operators: set[Function] = set()
+        self.types: set[str] = set()
+        self.pins: set[str] = set()
+        self.settings: list[Setting] = []
+        self.set_configs: list[Node] = []
+        self.parameters = 0
+        self.writes_anything = False
+        self.clock = False
+        self.row_locks = False
+        self.tablesample = False
+        self.unordered_limit = False
+        self.temp = False
+        self.scope: Scope = NO_NAMES
+        self.deferred: list[tuple[Any, Scope]] = []
+
+    def walk(self, node: Any) -> None:
+        """Visit *node* and everything below it."""
+        get = HANDLERS.get
+        deferred = self.deferred
+        deferred.append((node, NO_NAMES))
+        while deferred:
+            node, self.scope = deferred.pop()
+            stack: Stack = [node]
+            pop, push = stack.pop, stack.append
+            while stack:
+                node = pop()
+                if node.__class__ is list:
+                    stack += node
+                elif node.__class__ is dict:
+                    for key, value in node.items():
+                        kind = value.__class__
+                        if kind is dict or kind is list:
+                            handler = get(key)
+                            if handler is None:
+                                push(value)
+                            elif handler is not skip:
+                                handler(self, value, stack)
+
+
+def skip(facts: Facts, value: Any, stack: Stack) -> None:
+    """A leaf: nothing below it says anything."""
+
+
+def is_temp(rel: Node) -> bool:
+    """Whether creating *rel*, a RangeVar, creates a temporary relation."""
+    return rel.get("relpersistence") == "t" or is_temp_schema(rel.get("schemaname"))
+
+
+def is_temp_schema(schema: str | None) -> bool:
+    """Whether *schema* is the session's schema of temporary objects, by alias or by real name."""
+    return schema is not None and schema.startswith("pg_temp")
+
+
+def without_relation(body: Node) -> Node:
+    """*body* less its target, which is not read."""
+    return {key: value for key, value in body.items() if key != "relation"}
+
+
+def named(rel: Node) -> Relation:
+    """The relation that *rel*, a RangeVar, names."""
+    return relation(rel.get("schemaname"), rel["relname"])
+
+
+def names(parts: list[Node]) -> list[str]:
+    """The strings of a list of String nodes."""
+    return [part["String"].get("sval", "") for part in parts if "String" in part]
+
+
+def qualified(parts: list[Node]) -> Function:
+    """A function or operator from its list of names; a leading catalogue name is dropped."""
+    if len(parts) == 1:
+        return function(None, parts[0]["String"]["sval"])
+    schema, name = names(parts)[-2:]
+    return function(schema, name)
+
+
+def is_clock(constant: str) -> bool:
+    """Whether input functions may read the clock out of *constant*.
+
+    Array, record and range input drop backslashes and quotes inside an element: ``'{n\\ow}'::timestamp[]``.
+    """
+    if _CLOCK.search(constant):
+        return True
+    if "\\" in constant or '"' in constant:
+        return _CLOCK.search(constant.replace("\\", "").replace('"', "")) is not None
+    return False
+
+
+# --- names of relations and their scopes ---------------------------------------------------------------
+
+
+def _range_var(facts: Facts, rel: Node, stack: Stack) -> None:
+    if "schemaname" in rel or rel["relname"] not in facts.scope:
+        facts.reads.add(named(rel))
+
+
+def _target(facts: Facts, rel: Node, stack: Stack) -> None:
+    # A field of type RangeVar is a target of a command, which is never a CTE; a tagged node is anything else.
+    if "relname" in rel:
+        facts.reads.add(named(rel))
+    else:
+        stack.append(rel)
+
+
+def _created(facts: Facts, rel: Node, stack: Stack) -> None:
+    if "relname" in rel:
+        facts.temp |= is_temp(rel)
+    else:
+        stack.append(rel)
+
+
+def _create(facts: Facts, body: Node, stack: Stack) -> None:
+    if "relation" in body:
+        facts.temp |= is_temp(body["relation"])
+        body = without_relation(body)
+    stack.append(body)
+
+
+def _into(facts: Facts, into: Node, stack: Stack) -> None:
+    rel = into["rel"]
+    facts.writes.add(named(rel))
+    facts.temp |= is_temp(rel)
+
+
+def _open_scope(facts: Facts, tag: str, body: Node, clause: Node) -> None:
+    """Queue *body* and the queries of its WITH, each with the names it may see."""
+    outer = facts.scope
+    ctes = [item["CommonTableExpr"] for item in clause["ctes"]]
+    inner = outer | {cte["ctename"] for cte in ctes}
+    rest = dict(body)
+    del rest["withClause"]
+    facts.deferred.append(({tag: rest}, inner))
+    visible = inner if clause.get("recursive") else outer
+    for cte in ctes:
+        facts.deferred.append((cte, visible))
+        visible |= {cte["ctename"]}
+
+
+def _chooses(body: Node) -> bool:
+    """Whether a SELECT returns some of its rows only."""
+    limit = body.get("limitCount")
+    if limit is not None and "isnull" not in limit.get("A_Const", ()):
+        return True
+    # A plain DISTINCT is a list of one empty object.
+    return "limitOffset" in body or body.get("distinctClause", [{}]) != [{}]
+
+
+def _select(facts: Facts, body: Node, stack: Stack) -> None:
+    clause = body.get("withClause")
+    if clause is not None:
+        _open_scope(facts, "SelectStmt", body, clause)
+        return
+    if "sortClause" not in body and _chooses(body):
+        facts.unordered_limit = True
+    stack.append(body)
+
+
+def _arm(facts: Facts, arm: Node, stack: Stack) -> None:
+    # larg and rarg: an untagged SELECT in a set operation, a tagged node in a join.
+    if "limitOption" in arm:
+        _select(facts, arm, stack)
+    else:
+        stack.append(arm)
+
+
+def _insert(facts: Facts, body: Node, stack: Stack) -> None:
+    clause = body.get("withClause")
+    if clause is not None:
+        _open_scope(facts, "InsertStmt", body, clause)
+        return
+    facts.writes.add(named(body["relation"]))
+    stack.append(without_relation(body))
+
+
+def _change(tag: str) -> Handler:
+    def handle(facts: Facts, body: Node, stack: Stack) -> None:
+        clause = body.get("withClause")
+        if clause is not None:
+            _open_scope(facts, tag, body, clause)
+            return
+        facts.writes.add(named(body["relation"]))
+        stack.append(body)
+
+    return handle
+
+
+def _locking(facts: Facts, value: Any, stack: Stack) -> None:
+    # FOR UPDATE OF names aliases of the FROM list, not relations.
+    facts.row_locks = True
+
+
+def _tablesample(facts: Facts, value: Node, stack: Stack) -> None:
+    facts.tablesample = True
+    stack.append(value)
+
+
+# --- expressions ---------------------------------------------------------------------------------------
+
+
+def _operator(facts: Facts, value: Node, stack: Stack) -> None:
+    parts = value["name"]
+    if value["kind"].startswith(("AEXPR_BETWEEN", "AEXPR_NOT_BETWEEN")):
+        for name in _BETWEEN[parts[0]["String"]["sval"]]:
+            facts.operators.add(function(None, name))
+    else:
+        facts.operators.add(qualified(parts))
+    left = value.get("lexpr")
+    if left is not None:
+        stack.append(left)
+    stack.append(value["rexpr"])
+
+
+def _function(facts: Facts, value: Node, stack: Stack) -> None:
+    called = qualified(value["funcname"])
+    facts.functions.add(called)
+    if called.schema is None or called.schema == "pg_catalog":
+        if called.name == "set_config":
+            facts.set_configs.append(value)
+        elif called.name in _SESSION_LOCKS:
+            facts.pins.add("advisory_lock")
+    stack.append(value)
+
+
+def _value_function(facts: Facts, value: Node, stack: Stack) -> None:
+    name = value["op"].removeprefix("SVFOP_").removesuffix("_N").lower()
+    facts.functions.add(function("pg_catalog", name))
+    if name in _CLOCK_FUNCTIONS:
+        facts.clock = True
+
+
+def _constant(facts: Facts, value: Node, stack: Stack) -> None:
+    string = value.get("sval")
+    if string is not None and is_clock(string.get("sval", "")):
+        facts.clock = True
+
+
+def _parameter(facts: Facts, value: Node, stack: Stack) -> None:
+    number = value.get("number", 0)
+    if number > facts.parameters:
+        facts.parameters = number
+
+
+def _type(facts: Facts, value: Any, stack: Stack) -> None:
+    # A list is the name of a type being created.
+    parts = value.get("names") if isinstance(value, dict) else None
+    if parts:
+        facts.types.add(parts[-1]["String"]["sval"].lower())
+
+
+def _sublink(facts: Facts, value: Node, stack: Stack) -> None:
+    # IN (SELECT …) names no operator in the tree and means "=".
+    if "operName" in value:
+        facts.operators.add(qualified(value["operName"]))
+    elif value["subLinkType"] == "ANY_SUBLINK":
+        facts.operators.add(_EQUALS)
+    stack.append(value)
+
+
+def _case(facts: Facts, value: Node, stack: Stack) -> None:
+    if "arg" in value:
+        facts.operators.add(_EQUALS)
+    stack.append(value)
+
+
+def _join(facts: Facts, value: Node, stack: Stack) -> None:
+    if "usingClause" in value or "isNatural" in value:
+        facts.operators.add(_EQUALS)
+    stack.append(value)
+
+
+def _sort_operator(facts: Facts, value: list[Node], stack: Stack) -> None:
+    facts.operators.add(qualified(value))
+
+
+HANDLERS: dict[str, Handler] = {
+    "ColumnRef": skip,
+    "A_Const": _constant,
+    "A_Expr": _operator,
+    "ParamRef": _parameter,
+    "RangeVar": _range_var,
+    "FuncCall": _function,
+    "funccall": _function,
+    "SelectStmt": _select,
+    "InsertStmt": _insert,
+    "UpdateStmt": _change("UpdateStmt"),
+    "DeleteStmt": _change("DeleteStmt"),
+    "MergeStmt": _change("MergeStmt"),
+    "JoinExpr": _join,
+    "CaseExpr": _case,
+    "SubLink": _sublink,
+    "SQLValueFunction": _value_function,
+    "RangeTableSample": _tablesample,
+    "TypeName": _type,
+    "typeName": _type,
+    "larg": _arm,
+    "rarg": _arm,
+    "relation": _target,
+    "view": _created,
+    "sequence": _created,
+    "typevar": _created,
+    "CreateStmt": _create,
+    "base": _create,
+    "intoClause": _into,
+    "into": _into,
+    "lockingClause": _locking,
+    "useOp": _sort_operator,
+    "alias": skip,
+    "funcname": skip,
+    "String": skip,
+}
