@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from heliosproxy.embedded.home import Home, server_account, wait_until
-from heliosproxy.embedded.install import make_data_dir, programs
+from heliosproxy.embedded.install import make_data_dirs, programs
 from heliosproxy.embedded.node import Node
 
 _SETTINGS = {
@@ -22,8 +22,8 @@ _SETTINGS = {
     "dynamic_shared_memory_type": "mmap",
     "wal_level": "logical",
     "hot_standby": "on",
-    "wal_log_hints": "on",  # pg_rewind needs it, or data checksums, which are not the default before PostgreSQL 18
-    # Instead of replication slots, which a promotion would lose: what a node may miss and still catch up with.
+    "wal_log_hints": "on",  # pg_rewind needs it where data checksums are off (before PostgreSQL 18)
+    # What a node may miss and still catch up with. A replication slot would not survive a promotion.
     "wal_keep_size": "1GB",
     "wal_retrieve_retry_interval": "100ms",
     "log_line_prefix": "%m [%p] %q%u@%d ",
@@ -47,10 +47,10 @@ class Cluster:
         with Cluster(replicas=1) as cluster:
             psycopg.connect(cluster.primary.dsn)
 
-    The servers listen on free ports of 127.0.0.1 and on Unix sockets in a temporary folder. By default everybody on
-    this machine may connect as superuser: for tests and demonstrations only. Locale C.UTF-8, encoding UTF8, time zone
-    UTC. The folder and every process are gone after the ``with`` block, at the end of the interpreter, and also when
-    this process is killed with ``kill -9``. A fork of this process does not end them.
+    The servers listen on free ports of 127.0.0.1 and on Unix sockets in a temporary folder. By default
+    everybody on this machine may connect as superuser: for tests and demonstrations only. Locale C.UTF-8,
+    encoding UTF8, time zone UTC. The folder and every process are gone after the ``with`` block, at the end
+    of the interpreter, and also when this process and its forks are killed with ``kill -9``.
 
     As root the servers run as another account (``postgres`` or ``nobody``).
 
@@ -60,8 +60,8 @@ class Cluster:
         settings: server settings (postgresql.conf) of every node, over the defaults of this class.
         hba: lines for pg_hba.conf, which win over the default (trust from this machine), for instance
             ``"host all app 127.0.0.1/32 scram-sha-256"``.
-        durable: whether servers force data to disk (fsync). False is faster, and loses nothing when a server is
-            killed, only when the machine is.
+        durable: whether servers force data to disk (fsync). False is faster, and loses nothing when a server
+            is killed, only when the machine is.
         bindir: a folder with another PostgreSQL's programs (15 or later); None is the one from the wheel.
 
     Entering raises:
@@ -107,15 +107,15 @@ class Cluster:
 
     @property
     def replicas(self) -> Sequence[Node]:
-        """Every node but the primary, in the order of creation; also those that are down or not yet rejoined."""
+        """Every node but the primary, in the order of creation; also those that are down or not rejoined."""
         return tuple(node for node in self._nodes if node is not self._primary)
 
     def synchronous(self, on: bool, timeout: float = 10.0) -> None:
         """Makes commits on the primary wait for a standby, or not, from now on.
 
-        The standby is the first one connected, in the order of :attr:`replicas`; while none is connected commits wait
-        for ever. Returns when the switch is effective: when a replica is alive this includes that one has become the
-        synchronous standby.
+        The standby is the first one connected, in the order of :attr:`replicas`; while none is connected
+        commits wait for ever. Returns when the switch is effective: when a replica is alive this includes
+        that one has become the synchronous standby.
 
         Args:
             timeout: seconds.
@@ -128,21 +128,28 @@ class Cluster:
         primary = self.primary
         primary.sql(f"ALTER SYSTEM SET synchronous_standby_names = '{value}'")
         primary.sql("SELECT pg_reload_conf()")
-        # Every walsender computes the state from its own view of the setting, so this also shows the reload.
-        query = "SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')"
-        if any(node.alive for node in self.replicas):
-            wait_until(lambda: (primary.sql(query)[0][0] > 0) is on, timeout, f"synchronous is {on}")
+        expected = on and any(node.alive for node in self.replicas)
+        query = (
+            "SELECT current_setting('synchronous_standby_names'), EXISTS"
+            " (SELECT FROM pg_stat_replication WHERE sync_state = 'sync')"
+        )
+        wait_until(lambda: primary.sql(query) == [(value, expected)], timeout, f"synchronous is {on}")
+        # What commits look at is in shared memory and written by the checkpointer. By now its reload is
+        # pending, and it reloads before it serves a request.
+        primary.sql("CHECKPOINT")
 
     def wait_caught_up(self, timeout: float = 10.0) -> None:
         """Waits until every living replica has replayed what the primary has written so far.
 
-        Commits made with ``synchronous_commit = off`` count once the primary has written them, about 0.2 s later.
+        Commits made with ``synchronous_commit = off`` count once the primary has written them, about 0.2 s
+        later.
 
         Args:
             timeout: seconds for all together.
 
         Raises:
             EmbeddedError: a replica is still behind.
+            psycopg.OperationalError: a replica is frozen; comes after 10 s.
         """
         position = self.primary.sql("SELECT pg_current_wal_lsn()")[0][0]
         query = f"SELECT coalesce(pg_last_wal_replay_lsn() >= '{position}', false)"
@@ -171,7 +178,7 @@ class Cluster:
         self.close()
 
     def close(self) -> None:
-        """Ends the servers and removes the folder. May be called twice; does nothing in a fork of the owner."""
+        """Ends the servers and removes the folder. May be called twice; nothing happens in a fork."""
         if self._home is None or self._home.forked():
             return
         for node in self._nodes:
@@ -185,10 +192,8 @@ class Cluster:
         nodes = [Node(home, bindir, f"node{number}", self._promoted) for number in range(self._replicas + 1)]
         self._nodes = nodes
         self._primary = primary = nodes[0]
-        make_data_dir(bindir, home, primary.data_dir)
-        for node in nodes[1:]:
-            # A copy of a cleanly stopped primary is a standby already: it needs no base backup.
-            make_data_dir(bindir, home, node.data_dir)
+        # A copy of a cleanly stopped primary is a standby already: it needs no base backup.
+        make_data_dirs(bindir, home, [node.data_dir for node in nodes])
         for node in nodes:
             self._configure(node)
             if node is not primary:

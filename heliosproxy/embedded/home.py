@@ -1,4 +1,4 @@
-"""The temporary folder that servers live in, and the server processes themselves."""
+"""The temporary folder that servers live in, and running programs there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import pwd
 import secrets
 import shutil
-import signal
 import socket
 import stat
 import subprocess
@@ -17,14 +16,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from psycopg import OperationalError
+
 from heliosproxy.embedded import watchdog
 from heliosproxy.errors import HeliosError
 
 _POLL = 0.005
 
 
-class EmbeddedError(HeliosError):
-    """An embedded server did not start, or did not reach a state in time. The message ends with its log's tail."""
+class EmbeddedError(HeliosError, OperationalError):
+    """An embedded server, or a program that prepares one, failed or did not reach a state in time."""
 
     code = "EMBEDDED"
 
@@ -32,8 +33,8 @@ class EmbeddedError(HeliosError):
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nothing uses.
 
-    Below the range from which kernels choose ports of outgoing connections: a server that is killed and started
-    again must find its port free.
+    Below the range from which kernels choose ports of outgoing connections: a server that is killed and
+    started again must find its port free.
     """
     for _ in range(100):
         port = 18_000 + secrets.randbelow(14_000)
@@ -130,9 +131,9 @@ class Home:
             raise EmbeddedError("the watchdog of the embedded servers has been killed") from error
 
     def popen(self, arguments: Sequence[str | Path], log: Path) -> subprocess.Popen[bytes]:
-        """Starts a program as the account of the servers, in this folder, with its output appended to *log*."""
+        """Starts a program as the account of the servers, in this folder, its output appended to *log*."""
         with log.open("ab") as output:
-            return subprocess.Popen(  # noqa: S603 - the callers' arguments are paths of wheels and our own options
+            return subprocess.Popen(  # noqa: S603 - programs of the wheels, with options of our own
                 [str(argument) for argument in arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -161,7 +162,7 @@ class Home:
         return os.getpid() != self._process
 
     def close(self) -> None:
-        """Removes the folder and ends the watchdog. The servers must have ended before. May be called twice."""
+        """Removes the folder and ends the watchdog. The servers must have ended. May be called twice."""
         if self._watchdog.stdin is None or self._watchdog.stdin.closed or self.forked():
             return
         shutil.rmtree(self.path, ignore_errors=True)
@@ -171,80 +172,10 @@ class Home:
         self._watchdog.wait()
 
     def _environment(self) -> Mapping[str, str]:
-        # PGPORT, PGOPTIONS and their kin would reach initdb and pg_rewind. LC_ALL: messages in English, and macOS
-        # lets a server start only with a valid locale. TZ: initdb would search the whole zone database.
+        # PGPORT, PGOPTIONS and their kin would reach initdb and pg_rewind. LC_ALL: messages in English, and
+        # macOS lets a server start only with a valid locale. TZ: initdb would search the whole zone database.
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         return {**kept, "LC_ALL": "C", "TZ": "UTC"}
-
-
-class Server:
-    """One server program: starting it, and every way of ending or stopping it.
-
-    Args:
-        home: where it lives; its watchdog ends it if this process dies.
-        name: unique in *home*; names the log.
-    """
-
-    def __init__(self, home: Home, name: str) -> None:
-        self.home = home
-        self.name = name
-        self.log = home.path / f"{name}.log"
-        self._popen: subprocess.Popen[bytes] | None = None
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process exists; a frozen one does."""
-        if self._popen is None:
-            return False
-        if self._popen.poll() is None:
-            return True
-        self.home.tell(f"-{self._popen.pid}")
-        self._popen = None
-        return False
-
-    def launch(
-        self, arguments: Sequence[str | Path], ready: Callable[[], bool], timeout: float = 60.0
-    ) -> None:
-        """Starts the program and waits until *ready*.
-
-        Args:
-            timeout: seconds.
-
-        Raises:
-            EmbeddedError: it ended, or was not ready in time; the message ends with the tail of the log.
-        """
-        self._popen = self.home.popen(arguments, self.log)
-        self.home.tell(f"+{self._popen.pid}")
-        try:
-            wait_until(lambda: not self.alive or ready(), timeout, f"{self.name} accepts connections")
-        except EmbeddedError as error:
-            self.kill()
-            raise EmbeddedError(f"{error}\n{tail(self.log)}") from None
-        if not self.alive:
-            raise EmbeddedError(f"{self.name} did not start: {arguments[0]} ended\n{tail(self.log)}")
-
-    def signal(self, number: signal.Signals) -> None:
-        """Sends a signal to the main process; nothing happens when it is not alive."""
-        if self.alive and self._popen is not None:
-            self._popen.send_signal(number)
-
-    def freeze(self) -> None:
-        """Stops every process of the server (SIGSTOP): its sockets stay open and silent."""
-        if self.alive and self._popen is not None:
-            watchdog.freeze(self._popen.pid)
-
-    def thaw(self) -> None:
-        """Lets a frozen server go on; nothing happens to one that runs."""
-        if self.alive and self._popen is not None:
-            watchdog.thaw(self._popen.pid)
-
-    def kill(self) -> None:
-        """``kill -9`` of every process of the server; returns when they are gone. Works on a frozen one, too."""
-        if self.alive and self._popen is not None:
-            watchdog.kill(self._popen.pid)
-            self._popen.wait()
-            self.home.tell(f"-{self._popen.pid}")
-            self._popen = None
 
 
 def tail(log: Path, lines: int = 20) -> str:

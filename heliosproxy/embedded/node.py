@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import psycopg
 
-from heliosproxy.embedded.home import EmbeddedError, Home, Server, free_port, tail, wait_until
+from heliosproxy.embedded.home import EmbeddedError, Home, free_port, tail, wait_until
+from heliosproxy.embedded.server import Server
 from heliosproxy.embedded.watchdog import drop_shared_memory
 
 _STOP = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
@@ -19,11 +20,12 @@ class Node:
     """A PostgreSQL server; made by :class:`heliosproxy.embedded.Cluster` only.
 
     Attributes:
-        name: ``"node0"``, ``"node1"``, ...: keeps through changes of role; also its ``application_name`` as a standby.
+        name: ``"node0"``, ``"node1"``, ...: keeps through changes of role; also its ``application_name`` as a
+            standby.
         host: ``"127.0.0.1"``.
         port: its TCP port; keeps over :meth:`kill` and :meth:`start`.
-        socket_dir: folder of its Unix socket: ``host=<socket_dir> port=<port>``. Only the account of the servers (and
-            root) may enter it.
+        socket_dir: folder of its Unix socket: ``host=<socket_dir> port=<port>``. Only the account of the
+            servers (and root) may enter it.
         data_dir: PostgreSQL's data directory.
     """
 
@@ -82,8 +84,8 @@ class Node:
         """Shuts the server down, as ``pg_ctl stop`` does; a frozen one is thawed first.
 
         Args:
-            mode: ``"smart"`` waits until every client has left, ``"fast"`` ends their sessions, ``"immediate"`` ends
-                without a checkpoint, so that the next start recovers as after a crash.
+            mode: ``"smart"`` waits until every client has left, ``"fast"`` ends their sessions,
+                ``"immediate"`` ends without a checkpoint, so that the next start recovers as after a crash.
             timeout: seconds.
 
         Raises:
@@ -96,8 +98,8 @@ class Node:
     def kill(self) -> None:
         """``kill -9`` of every process of the server, and removal of what it leaves behind.
 
-        Clients see the connection close at once, as when a machine's process dies, not when its network does (that
-        is :meth:`freeze`). :meth:`start` works afterwards.
+        Clients see the connection close at once, as when a machine's process dies, not when its network does
+        (that is :meth:`freeze`). :meth:`start` works afterwards.
         """
         self._server.kill()
         drop_shared_memory(self.data_dir)
@@ -117,10 +119,10 @@ class Node:
         self._server.thaw()
 
     def promote(self, timeout: float = 60.0) -> None:
-        """Makes a standby the primary and waits until it accepts writes; it is ``cluster.primary`` from then on.
+        """Makes a standby the primary, ``cluster.primary`` from now on; returns when it accepts writes.
 
-        The old primary is not touched: kill or stop it before, or there are two. Other standbys still follow the old
-        one: :meth:`rejoin` each. The new primary is asynchronous until ``cluster.synchronous(True)``.
+        The old primary is not touched: kill or stop it before, or there are two. Other standbys still follow
+        the old one: :meth:`rejoin` each. The new primary is asynchronous until ``cluster.synchronous(True)``.
 
         Args:
             timeout: seconds.
@@ -136,16 +138,16 @@ class Node:
     def rejoin(self, primary: Node) -> None:
         """Makes this node a standby of *primary*, whatever it was before; returns when it accepts queries.
 
-        What it has committed and *primary* never received is thrown away (``pg_rewind``). A running server is shut
-        down first; a killed one is recovered by pg_rewind itself.
+        What it has committed and *primary* never received is thrown away (``pg_rewind``). A running server is
+        shut down first; a killed one is recovered by pg_rewind itself.
 
         Raises:
             EmbeddedError: pg_rewind failed or the server did not start; the message ends with its log's tail.
             psycopg.Error: *primary* cannot be reached.
         """
         self.stop()
-        # Until its first checkpoint a promoted server's control file still names the old timeline, and pg_rewind
-        # would believe that nothing has diverged.
+        # Until its first checkpoint a promoted server's control file still names the old timeline, and
+        # pg_rewind would believe that nothing has diverged.
         primary.sql("CHECKPOINT")
         # pg_rewind recovers a killed server in single-user mode, which refuses to be a standby.
         (self.data_dir / "standby.signal").unlink(missing_ok=True)
@@ -160,11 +162,11 @@ class Node:
 
     @property
     def conninfo(self) -> str:
-        """How the cluster itself connects: as superuser over the Unix socket, which no *hba* line can forbid."""
+        """How the cluster itself connects: as superuser over the Unix socket, which no *hba* line forbids."""
         return f"host={self.socket_dir} port={self.port} user=postgres dbname=postgres"
 
     def follow(self, primary: Node) -> None:
-        """Writes the files that make this node, which must be down, a standby of *primary* from its next start."""
+        """Makes this node, which must be down, a standby of *primary* from its next start."""
         settings = self.data_dir / "postgresql.auto.conf"
         upstream = f"host={primary.host} port={primary.port} user=postgres application_name={self.name}"
         with settings.open("a") as file:

@@ -7,15 +7,16 @@ import socket
 from types import TracebackType
 from typing import Self
 
-from heliosproxy.embedded.home import Home, Server, free_port
+from heliosproxy.embedded.home import Home, free_port
 from heliosproxy.embedded.install import wheel_folder
+from heliosproxy.embedded.server import Server
 
 
 class RedisServer:
     """A Redis server on a free port of 127.0.0.1; a context manager that starts and ends it.
 
-    It keeps its data in memory only and asks for no password. As with :class:`heliosproxy.embedded.Cluster`, nothing
-    is left behind when this process ends or is killed.
+    It keeps its data in memory only and asks for no password. As with :class:`heliosproxy.embedded.Cluster`,
+    nothing is left behind when this process ends or is killed.
 
     Entering raises:
         UnsupportedError: ``heliosproxy[embedded]`` is not installed.

@@ -1,9 +1,10 @@
 """Process trees, and the program that ends them when their owner has died.
 
-Run as a script (``python -I -S watchdog.py FOLDER``) it reads lines from its standard input: ``+PID`` a server was
-started, ``-PID`` it has ended, ``done`` everything is cleaned up. When the input ends without ``done``, the owner
-died without cleaning up (``kill -9``): every server still listed is killed and FOLDER is removed. A pipe is used and
-not ``PR_SET_PDEATHSIG``, because the latter exists on Linux only and follows the thread that started the child.
+Run as a script (``python -I -S watchdog.py FOLDER``) it reads lines from its standard input: ``+PID`` a
+server was started, ``-PID`` it has ended, ``done`` everything is cleaned up. When the input ends without
+``done``, the owner died without cleaning up (``kill -9``): every server still listed is killed and FOLDER is
+removed. A pipe is used and not ``PR_SET_PDEATHSIG``, because the latter exists on Linux only and follows the
+thread that started the child.
 
 Only the standard library is imported: the script runs without site-packages, to start fast.
 """
@@ -24,7 +25,7 @@ _POLL = 0.005  # seconds between two looks at the process table
 
 
 def process_table() -> dict[int, int]:
-    """Every running process: its id to its parent's id. Zombies are left out: they hold no resource any more."""
+    """Every running process: its id to its parent's id. Zombies, which hold no resource, are left out."""
     table: dict[int, int] = {}
     if sys.platform == "linux":
         for entry in os.listdir("/proc"):
@@ -83,7 +84,7 @@ def freeze(pid: int) -> set[int]:
 
 
 def thaw(pid: int) -> None:
-    """Lets *pid* and its descendants run again (SIGCONT), the children first: the parent may ask them at once."""
+    """Lets *pid* and its descendants run again (SIGCONT), the children first: the parent may need them."""
     for child in descendants(pid):
         send(child, signal.SIGCONT)
     send(pid, signal.SIGCONT)
@@ -92,7 +93,8 @@ def thaw(pid: int) -> None:
 def kill(pid: int, timeout: float = 10.0) -> None:
     """Ends *pid* and its descendants with SIGKILL and waits until they are gone.
 
-    PostgreSQL's server processes each lead a session of their own, so a signal to a process group would miss them.
+    PostgreSQL's server processes each lead a session of their own, so a signal to a process group would miss
+    them.
 
     Args:
         timeout: seconds to wait at most.
@@ -137,7 +139,7 @@ def main(folder: Path) -> None:
     for pid in servers:
         with contextlib.suppress(TimeoutError):
             kill(pid)
-    for data_dir in folder.iterdir():
+    for data_dir in folder.glob("*"):
         drop_shared_memory(data_dir)
     shutil.rmtree(folder, ignore_errors=True)
 
