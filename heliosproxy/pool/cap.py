@@ -1,0 +1,217 @@
+"""All pools of one Proxy, under one cap, and what they share: lock, clock, sweeping, forking.
+
+The lock is an ordinary one, never held while calling out. Destructors are special: the garbage collector may
+start one in a thread that holds the lock. They go through `later`, which never blocks: it leaves the decision
+in ``deferred``, and whoever holds the lock looks there after releasing it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random as random_module
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+from weakref import WeakSet
+
+from ..errors import PoolClosed
+from .core import Core
+from .key import PoolKey
+from .options import PoolOptions
+from .parts import Grant, Plan, S, Stock
+from .pool import Pool
+from .server import Server
+from .waiters import ThreadWaiter
+
+logger = logging.getLogger("heliosproxy.pool")
+
+SWEEP_EVERY = 1.0
+"""Seconds between two looks for connections that were idle for too long."""
+
+
+class Pools:
+    """Every pool of one Proxy.
+
+    Attributes:
+        server_connections: the cap over all pools together; None = unlimited.
+        on_fork: called in a forked child, in order, after its pools were emptied; an error is logged.
+        closed: whether `close` was called.
+    """
+
+    def __init__(
+        self,
+        server_connections: int | None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = random_module.random,
+    ) -> None:
+        self.server_connections = server_connections
+        self.clock = clock
+        self.random = random
+        self.core: Core[Any] = Core(server_connections)
+        self.lock = threading.Lock()
+        self.deferred: deque[Callable[[], Plan[Any] | None]] = deque()
+        self.sweep_at = 0.0
+        self.on_fork: list[Callable[[], None]] = []
+        self.closed = False
+        self._by_key: dict[PoolKey, Pool[Any]] = {}
+        self._every: WeakSet[Pool[Any]] = WeakSet()  # closed ones too, while somebody still holds them
+        _watch_forks(self)
+
+    def pool(
+        self,
+        key: PoolKey,
+        options: PoolOptions,
+        connect: Callable[[Pool[S]], S],
+        connect_async: Callable[[Pool[S]], Awaitable[S]],
+        name: str = "",
+    ) -> Pool[S]:
+        """The pool of *key*, made at first asking, and again after it was closed.
+
+        Args:
+            connect, connect_async: open one connection for the pool; those of the first asking are kept.
+            name: for messages and statistics; "" (default) = "database as user on node".
+
+        Raises:
+            PoolClosed: the Proxy is closed, or was while asking.
+            ValueError: the pool exists with other options.
+        """
+        pool = self._by_key.get(key)
+        if pool is None or pool.closed:
+            with self.lock:
+                pool = self._by_key.get(key)
+                if self.closed:
+                    raise PoolClosed("the Proxy is closed")
+                if pool is None or pool.closed:
+                    pool = Pool(self, key, options, connect, connect_async, name)
+                    self._by_key[key] = pool
+                    self._every.add(pool)
+                    self.core.stocks[pool.stock] = None
+        if pool.options != options:
+            raise ValueError(f"pool {pool.name} exists with other options: {pool.options}")
+        return pool
+
+    def __iter__(self) -> Iterator[Pool[Any]]:
+        return iter(list(self._by_key.values()))
+
+    def close(self, timeout: float = 5.0) -> int:
+        """Close every pool; see `Pool.close`. Blocks the thread up to *timeout* seconds while any is leased.
+
+        Returns:
+            How many connections are still leased or being opened; they are closed when they come back.
+        """
+        with self.lock:
+            self.closed = True
+        pools = list(self)
+        for pool in pools:
+            pool.close(0.0)
+        return self.wait_empty([pool.stock for pool in pools], timeout)
+
+    def stats(self) -> dict[str, Any]:
+        """``server_connections`` (the cap or None), ``size`` and ``waiting`` over all, and each pool's."""
+        return {
+            "server_connections": self.server_connections,
+            "size": self.core.size,
+            "waiting": self.core.waiting,
+            "pools": {pool.name: pool.stats() for pool in self},
+        }
+
+    # For the pools.
+
+    def act(self, decide: Callable[..., Plan[Any] | None], *args: Any) -> None:
+        """Decide under the lock, perform outside it."""
+        with self.lock:
+            plan = decide(*args)
+        if plan is not None:
+            self.carry_out(plan)
+        if self.deferred:
+            self.catch_up()
+
+    def later(self, decide: Callable[..., Plan[Any] | None], *args: Any) -> None:
+        """As `act`, but safe in a destructor: now if the lock is free, else after its holder is done."""
+        self.deferred.append(partial(decide, *args))
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Take the deferred decisions, unless the lock is held: then its holder will."""
+        while self.deferred and self.lock.acquire(blocking=False):
+            plans = []
+            try:
+                while self.deferred:
+                    plans.append(self.deferred.popleft()())
+            finally:
+                self.lock.release()
+            for plan in plans:
+                if plan is not None:
+                    self.carry_out(plan)
+
+    def carry_out(self, plan: Plan[Any]) -> None:
+        """Close and wake. The grant of a waiter that cannot be reached goes to the next one."""
+        plans = [plan]
+        while plans:
+            plan = plans.pop()
+            for server in plan.close:
+                server.close()
+            for waiter in plan.wake:
+                if not waiter.wake():
+                    with self.lock:
+                        further = self.core.withdraw(waiter, self.clock())
+                    if further is not None:
+                        plans.append(further)
+
+    def sweep(self, now: float) -> None:
+        """Close what is idle for too long, in all pools: the pools nobody uses are the ones that have it."""
+        self.sweep_at = now + SWEEP_EVERY
+        self.act(self.core.sweep, now)
+
+    def wait_empty(self, stocks: Iterable[Stock[Any]], timeout: float) -> int:
+        """Wait until these closed stocks are empty, at most *timeout* seconds; returns what is left."""
+        stocks = list(stocks)
+        end = self.clock() + timeout
+        in_time = True
+        while True:
+            with self.lock:
+                left = sum(stock.size for stock in stocks)
+                if not left or not in_time or timeout <= 0:
+                    return left
+                waiter = ThreadWaiter[Any](stocks[0])
+                waiter.grant = Grant.GONE
+                self.core.leavers.append(waiter)
+            in_time = waiter.wait(end - self.clock())
+
+    def forked(self) -> None:
+        """In a forked child: the servers are the parent's. Start anew, without touching their sockets."""
+        self.lock = threading.Lock()  # another thread of the parent may have held the old one
+        self.deferred = deque()
+        servers = self.core.forget()
+        for pool in self._every:
+            pool.renew()
+        _parents.extend(servers)
+        for step in [*(server.orphan for server in servers), *self.on_fork]:
+            try:
+                step()
+            except Exception:  # the others must be forgotten all the same
+                logger.exception("after fork: %r failed", step)
+
+
+_forkable: WeakSet[Pools] | None = None
+_parents: list[Server] = []
+"""In a child: its parent's servers, referenced for ever, so that no destructor sends Terminate for them."""
+
+
+def _watch_forks(pools: Pools) -> None:
+    # Registered with the first Pools: importing does nothing.
+    global _forkable
+    if _forkable is None:
+        _forkable = WeakSet()
+        os.register_at_fork(after_in_child=_after_fork)
+    _forkable.add(pools)
+
+
+def _after_fork() -> None:
+    for pools in list(_forkable or ()):
+        pools.forked()

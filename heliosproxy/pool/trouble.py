@@ -1,0 +1,34 @@
+"""The errors of a pool, in words: which pool, how full, which limit, how long it was waited for."""
+
+from __future__ import annotations
+
+from ..errors import PoolClosed, PoolTimeout, TooManyRequests
+from .core import Core
+from .parts import S, Stock
+
+
+def timed_out(name: str, stock: Stock[S], core: Core[S], waited: float) -> PoolTimeout:
+    if stock.may_grow:
+        limit, advice = core.cap, "raise pool.server_connections"
+        elsewhere = core.size - stock.size
+        others = f", other pools hold {elsewhere}" if elsewhere else ""
+    else:
+        limit, advice, others = stock.options.max_size, "raise the pool's max_size", ""
+    leased = len(stock.servers) - len(stock.idle)
+    bound = "" if limit is None else f" of {limit}"
+    opening = f" and {stock.connecting} being opened" if stock.connecting else ""
+    return PoolTimeout(
+        f"no server connection became free within {waited:g} s: pool {name} has {leased}{bound} leased"
+        f"{opening}{others}, {len(stock.queue)} waiting; {advice} or shorten transactions"
+    )
+
+
+def too_many(name: str, stock: Stock[S]) -> TooManyRequests:
+    return TooManyRequests(
+        f"pool {name} has {len(stock.queue)} requests waiting for {stock.size} server connections, "
+        f"and pool.max_waiting is {stock.options.max_waiting}"
+    )
+
+
+def closed(name: str) -> PoolClosed:
+    return PoolClosed(f"pool {name} is closed")

@@ -1,0 +1,67 @@
+"""Those who wait for a server connection: threads and asyncio tasks, in one queue.
+
+The core writes a waiter's ``grant`` under the pool's lock; `wake`, called outside it, only rings the bell. So
+a bell that is late or lost changes nothing: whoever wakes up, for whatever reason, looks at the grant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Generic
+
+from .parts import S, Stock, Waiter
+
+
+class ThreadWaiter(Waiter[S], Generic[S]):
+    """A thread; a bare lock is the cheapest thing that it can sleep on with a timeout."""
+
+    __slots__ = ("_bell",)
+
+    def __init__(self, stock: Stock[S], signature: object = None) -> None:
+        super().__init__(stock, signature)
+        self._bell = threading.Lock()
+        self._bell.acquire()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep until woken, at most *seconds*; whether woken."""
+        return self._bell.acquire(timeout=min(max(seconds, 0.0), threading.TIMEOUT_MAX))
+
+    def wake(self) -> bool:
+        self._bell.release()
+        return True
+
+
+class AsyncWaiter(Waiter[S], Generic[S]):
+    """A task of the running event loop; `wake` may be called from any thread."""
+
+    __slots__ = ("_future", "_loop")
+
+    def __init__(self, stock: Stock[S], signature: object = None) -> None:
+        super().__init__(stock, signature)
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[None] = self._loop.create_future()
+
+    async def wait(self, seconds: float) -> None:
+        """Sleep until woken, at most *seconds*."""
+        timer = self._loop.call_later(max(seconds, 0.0), self._ring)
+        try:
+            await self._future
+        finally:
+            timer.cancel()
+
+    def wake(self) -> bool:
+        """False if the loop is closed: nobody will ever resume this task, its grant must go on."""
+        # Within the loop itself a self-pipe write (5 µs) is saved.
+        if asyncio._get_running_loop() is self._loop:
+            self._ring()
+            return True
+        try:
+            self._loop.call_soon_threadsafe(self._ring)
+        except RuntimeError:
+            return False
+        return True
+
+    def _ring(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
