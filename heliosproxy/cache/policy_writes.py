@@ -1,0 +1,113 @@
+"""What a statement may write, lock and change: rows 3, 4, 5 and 8 of hazards/cache.md. Pure."""
+
+from __future__ import annotations
+
+from heliosproxy.cache.policy_verdict import Verdict, union
+from heliosproxy.sql.catalog import Catalog
+from heliosproxy.sql.catalog_effects import HARMLESS_VOLATILE, VALUE_FUNCTIONS
+from heliosproxy.sql.catalog_facts import EVERYTHING, Overloads, Routine, Writes, operations
+from heliosproxy.sql.statement import Kind, Relation, Statement, TransactionOp
+
+_CATALOG_PATH = ("pg_catalog",)
+
+# They run what the text does not show.
+_OPAQUE = frozenset({Kind.CALL, Kind.DO, Kind.EXECUTE, Kind.LOAD, Kind.UNCLASSIFIED})
+_REORDERING = ("full", "cluster")  # VACUUM FULL and CLUSTER move rows: ctid and the order of a scan change
+
+
+class Trust:
+    """User functions the configuration vouches for: ``"app.slugify"``, or ``"slugify"`` in any schema."""
+
+    __slots__ = ("_names",)
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._names = frozenset(names)
+
+    def __contains__(self, routine: Routine) -> bool:
+        return routine.name in self._names or f"{routine.schema}.{routine.name}" in self._names
+
+
+def effects(statement: Statement, catalog: Catalog, path: tuple[str, ...], trust: Trust) -> Verdict:
+    """Return a verdict without judgement on cacheability: writes, locks, ddl and opaque are filled in."""
+    kind = statement.kind
+    writes, opaque = called(statement, catalog, path, trust)
+    locks = statement.row_locks or kind is Kind.LOCK or any(_is_lock(f.name) for f in statement.functions)
+    ddl = False
+    if kind in _OPAQUE:
+        return Verdict(False, locks=True, writes=EVERYTHING, ddl=True, opaque=True)
+    if kind is Kind.DDL:
+        ddl = not statement.temp
+        event_triggers = catalog.writes_of_functions(catalog.rows.event_triggers)
+        writes = EVERYTHING if ddl else union(writes, event_triggers)
+    elif kind is Kind.REFRESH:
+        # The view itself is never kept; its query may run functions that write.
+        writes = union(writes, _written(statement, catalog, path, statement.reads | statement.writes))
+    elif kind is Kind.MAINTENANCE:
+        if any(word in statement.text.lower() for word in _REORDERING):
+            writes = EVERYTHING
+    elif statement.writes_anything:
+        writes = EVERYTHING
+    elif kind is Kind.TRANSACTION:
+        transaction = statement.transaction
+        if transaction is not None and transaction.op is TransactionOp.COMMIT_PREPARED:
+            writes = EVERYTHING  # who prepared it, and what it wrote, is not in the text
+    elif statement.temp and statement.kind is Kind.SELECT:
+        pass  # SELECT INTO TEMP writes a relation that nobody else sees
+    elif statement.writes:
+        writes = union(writes, _written(statement, catalog, path, statement.writes))
+        if kind is Kind.SELECT and _creates(statement, catalog, path):
+            ddl = True  # SELECT INTO
+    return Verdict(False, writes=writes, locks=locks, ddl=ddl, opaque=opaque)
+
+
+def called(
+    statement: Statement, catalog: Catalog, path: tuple[str, ...], trust: Trust
+) -> tuple[Writes, bool]:
+    """Return what functions and operators in *statement* write, and whether one may change the session."""
+    bodies = [(statement, path)]
+    # A view runs the functions of its definition.
+    views = catalog.reads(resolved(statement.reads, catalog, path)[0]).views
+    bodies += [(catalog.view_statement(oid), _CATALOG_PATH) for oid in views]
+    oids = {routine.oid for routine in catalog.foreign_casts() if routine not in trust}
+    for body, names in bodies:
+        routines = catalog.rows.routines
+        attributes = catalog.effects.attributes(body.text)
+        oids |= {oid for oid in attributes if routines[oid] not in trust}
+        for operator in body.operators:
+            oids |= catalog.operator_functions(operator, names)
+        for function in body.functions:
+            found = catalog.functions(function, names)
+            if _may_do_anything(found, function.name):
+                return EVERYTHING, True
+            oids |= {routine.oid for routine in found.user if routine not in trust}
+    opaque = any(catalog.rows.routines[oid].volatility == "v" for oid in oids if oid in catalog.rows.routines)
+    return catalog.writes_of_functions(oids), opaque
+
+
+def resolved(
+    relations: frozenset[Relation], catalog: Catalog, path: tuple[str, ...]
+) -> tuple[frozenset[int], bool]:
+    """Return the OIDs of *relations*, and whether all are known."""
+    oids = {catalog.resolve(relation, path) for relation in relations}
+    return frozenset(oid for oid in oids if oid is not None), None not in oids
+
+
+def _may_do_anything(found: Overloads, name: str) -> bool:
+    if found.builtin is None:
+        return not found.user and name not in VALUE_FUNCTIONS
+    return found.builtin == "v" and name not in HARMLESS_VOLATILE
+
+
+def _written(
+    statement: Statement, catalog: Catalog, path: tuple[str, ...], relations: frozenset[Relation]
+) -> Writes:
+    oids, known = resolved(relations, catalog, path)
+    return catalog.writes(oids, operations(statement)) if known else EVERYTHING
+
+
+def _creates(statement: Statement, catalog: Catalog, path: tuple[str, ...]) -> bool:
+    return not resolved(statement.writes, catalog, path)[1]
+
+
+def _is_lock(name: str) -> bool:
+    return "advisory" in name and "unlock" not in name
