@@ -199,6 +199,7 @@ class Pools:
 
 
 _forkable: WeakSet[Pools] | None = None
+_forkable_lock = threading.Lock()
 _parents: list[Server] = []
 """In a child: its parent's servers, referenced for ever, so that no destructor sends Terminate for them."""
 
@@ -206,12 +207,15 @@ _parents: list[Server] = []
 def _watch_forks(pools: Pools) -> None:
     # Registered with the first Pools: importing does nothing.
     global _forkable
-    if _forkable is None:
-        _forkable = WeakSet()
-        os.register_at_fork(after_in_child=_after_fork)
-    _forkable.add(pools)
+    with _forkable_lock:
+        if _forkable is None:
+            _forkable = WeakSet()
+            os.register_at_fork(after_in_child=_after_fork)
+        _forkable.add(pools)
 
 
 def _after_fork() -> None:
+    global _forkable_lock
+    _forkable_lock = threading.Lock()
     for pools in list(_forkable or ()):
         pools.forked()

@@ -1,13 +1,17 @@
 """Who gets which server connection: pure decisions over lists, in the manner of httpcore.
 
-No I/O, no lock, no clock: the shell (`pool.py`, `cap.py`) calls every method under its one lock, passes the
+No I/O, no lock, no clock: the shell (`pool.py`, `cap.py`) calls the methods under its one lock, passes the
 time in, and afterwards, outside the lock, performs the `Plan` that came back.
+
+Only `take` and `put` need no lock: each is one atomic operation on the list of idle servers. So everybody else
+claims an idle server by removing it, and may find that somebody was faster. Whoever puts looks for waiters
+*afterwards*; whoever queues looks for idle servers *afterwards*: at least one of the two sees the other.
 
 Laws, which the tests check after every step:
 
 * leased + idle + connecting never exceed a pool's ``max_size`` nor, over all pools, the cap;
 * who waits while its pool may grow waits because the cap is reached and nothing is idle anywhere;
-* a pool with a queue has nothing idle: so taking what is idle never overtakes anybody.
+* a pool with a queue has nothing idle, and nobody takes past a queue.
 """
 
 from __future__ import annotations
@@ -32,56 +36,76 @@ class Core(Generic[S]):
         self.size = 0
         self.waiting = 0
         self.tickets = 0
+        self.epoch = 0
         self.stocks: dict[Stock[S], None] = {}
         self.queued: dict[Stock[S], None] = {}
         self.leavers: list[Waiter[S]] = []
 
-    # The hot path: nobody waits, something is idle.
+    # Without the lock.
 
     def take(self, stock: Stock[S], signature: object) -> S | None:
         """An idle server, now leased, or None. Prefers an equal signature, then the most recently used."""
         idle = stock.idle
-        if not idle:
+        if not idle or stock.queue:
             return None
-        server = idle[-1]
-        if server.signature == signature:
-            idle.pop()
-        else:
-            for place in range(len(idle) - 2, max(len(idle) - 2 - SCAN, -1), -1):
-                if idle[place].signature == signature:
-                    server = idle.pop(place)
-                    break
+        try:
+            if idle[-1].signature == signature:
+                server = idle.pop()
             else:
-                idle.pop()
+                server = self._like(idle, signature) or idle.pop()
+        except IndexError:  # somebody was faster
+            return None
         server.leased = True
         return server
 
-    def put(self, stock: Stock[S], server: S, now: float) -> Plan[S] | None:
-        """A leased server comes back: to the stack, or to whoever waits."""
+    def put(self, stock: Stock[S], server: S, now: float) -> bool:
+        """A leased server comes back to the stack; whether `settle` must now be called, under the lock."""
         if not server.leased:
             self._refuse_twice(stock, server)
-            return None
-        if self.waiting or stock.closed:
-            return self._hand_over(stock, server, now)
+            return False
         server.leased = False
         server.returned_at = now
         stock.idle.append(server)
-        return None
+        return self.waiting > 0 or stock.closed
 
     # Asking, connecting, leaving.
 
-    def ask(self, waiter: Waiter[S], now: float) -> Plan[S] | None:
+    def settle(self, stock: Stock[S], now: float, plan: Plan[S] | None = None) -> Plan[S]:
+        """Hand what is idle in *stock* to whoever waits; close it if the pool is closed."""
+        plan = Plan[S]() if plan is None else plan
+        while stock.idle:
+            mine = next(iter(stock.queue), None)
+            other = self._eldest(besides=stock)
+            if other is not None and mine is not None:
+                in_need = other.stock.size == 0 or now - other.since >= PATIENCE
+                if other.ticket > mine.ticket or not in_need:
+                    other = None
+            if other is None and mine is None and not stock.closed:
+                break
+            server = self._claim(stock)
+            if server is None:
+                break
+            if other is not None or mine is None:
+                self._remove(stock, server, plan)
+                self._refill(plan)
+            else:
+                server.leased = True
+                self._grant(mine, server, plan)
+        return plan
+
+    def ask(self, waiter: Waiter[S], now: float) -> Plan[S]:
         """Decide at once if possible, else queue: ``waiter.grant`` tells which."""
         stock = waiter.stock
         waiter.since = now
+        waiter.epoch = self.epoch
+        plan = Plan[S]()
         if stock.closed:
             waiter.grant = Grant.CLOSED
         elif (server := self.take(stock, waiter.signature)) is not None:
             waiter.grant = server
-        elif stock.may_grow and (plan := self._make_place()) is not None:
+        elif stock.may_grow and self._eldest() is None and self._make_place(plan):
             self._reserve(stock)
             waiter.grant = Grant.CONNECT
-            return plan if plan.close else None
         elif 0 < stock.options.max_waiting <= len(stock.queue):
             waiter.grant = Grant.FULL
         else:
@@ -90,13 +114,19 @@ class Core(Generic[S]):
             stock.queue[waiter] = None
             self.queued[stock] = None
             self.waiting += 1
-        return None
+            for other in list(self.stocks):  # put back, without the lock, since we looked?
+                if other.idle:
+                    self.settle(other, now, plan)
+        return plan
 
-    def reserve(self, stock: Stock[S]) -> bool:
+    def reserve(self, waiter: Waiter[S]) -> bool:
         """A place for `Pool.warm`, if the pool is below ``min_size`` and nobody has to give way."""
+        stock = waiter.stock
         wanted = not stock.closed and stock.size < stock.options.min_size and self.has_place
         if wanted:
             self._reserve(stock)
+            waiter.epoch = self.epoch
+            waiter.grant = Grant.CONNECT
         return wanted
 
     def connected(self, stock: Stock[S], server: S) -> Plan[S] | None:
@@ -132,12 +162,14 @@ class Core(Generic[S]):
     def withdraw(self, waiter: Waiter[S], now: float) -> Plan[S] | None:
         """The waiter leaves; what it was granted in that moment goes to the next. Harmless when repeated."""
         grant, waiter.grant = waiter.grant, Grant.GONE
+        if waiter.epoch != self.epoch:  # the parent's, before a fork
+            return None
         if grant is None:
             self._unqueue(waiter)
         elif grant is Grant.CONNECT:
             return self.refused(waiter.stock)
-        elif not isinstance(grant, Grant):
-            return self.put(waiter.stock, grant, now)
+        elif not isinstance(grant, Grant) and self.put(waiter.stock, grant, now):
+            return self.settle(waiter.stock, now)
         return None
 
     # Closing.
@@ -150,7 +182,7 @@ class Core(Generic[S]):
             for server in stock.idle.copy():  # longest idle first
                 idle_for = now - server.returned_at
                 unused = idle_for >= options.max_idle and stock.size > options.min_size
-                if unused or server.expires_at <= now:
+                if (unused or server.expires_at <= now) and self._claim(stock, server):
                     self._remove(stock, server, plan)
         return self._refill(plan) if plan.close else None
 
@@ -158,7 +190,7 @@ class Core(Generic[S]):
         """Close what is idle, send the waiters away; what is leased is closed when it comes back."""
         plan = Plan[S]()
         stock.closed = True
-        for server in stock.idle.copy():
+        while (server := self._claim(stock)) is not None:
             self._remove(stock, server, plan)
         for waiter in list(stock.queue):
             self._grant(waiter, Grant.CLOSED, plan)
@@ -175,6 +207,7 @@ class Core(Generic[S]):
         self.queued = {}
         self.leavers = []
         self.size = self.waiting = 0
+        self.epoch += 1
         return servers
 
     # Pieces.
@@ -183,44 +216,45 @@ class Core(Generic[S]):
     def has_place(self) -> bool:
         return self.cap is None or self.size < self.cap
 
-    def _hand_over(self, stock: Stock[S], server: S, now: float) -> Plan[S] | None:
-        plan = Plan[S]()
-        mine = next(iter(stock.queue), None)
-        other = self._eldest(besides=stock)
-        if other is not None and mine is not None:
-            in_need = other.stock.size == 0 or now - other.since >= PATIENCE
-            if other.ticket > mine.ticket or not in_need:
-                other = None
-        if other is not None or stock.closed:
-            self._remove(stock, server, plan)
-            return self._refill(plan)
-        if mine is not None:
-            self._grant(mine, server, plan)
-            return plan
-        server.leased = False
-        server.returned_at = now
-        stock.idle.append(server)
+    def _like(self, idle: list[S], signature: object) -> S | None:
+        for server in idle[-SCAN - 1 : -1][::-1]:
+            if server.signature == signature:
+                try:
+                    idle.remove(server)
+                except ValueError:  # somebody was faster
+                    continue
+                return server
         return None
+
+    def _claim(self, stock: Stock[S], server: S | None = None) -> S | None:
+        """Remove *server*, or else the longest idle one, from the idle ones; None if somebody was faster."""
+        try:
+            if server is None:
+                return stock.idle.pop(0)
+            stock.idle.remove(server)
+        except (IndexError, ValueError):
+            return None
+        return server
 
     def _eldest(self, besides: Stock[S] | None = None) -> Waiter[S] | None:
         """The longest waiting of those whose pool may grow."""
         heads = [next(iter(s.queue)) for s in self.queued if s is not besides and s.may_grow]
         return min(heads, key=lambda waiter: waiter.ticket, default=None)
 
-    def _make_place(self) -> Plan[S] | None:
-        """A plan after which there is a place; None if there cannot be one.
+    def _make_place(self, plan: Plan[S]) -> bool:
+        """Whether there is a place, if need be after *plan*.
 
         Gives up the longest idle server of all pools, of those above their ``min_size`` first.
         """
-        plan = Plan[S]()
-        if self.has_place:
-            return plan
-        idle = [stock for stock in self.stocks if stock.idle]
-        if not idle:
-            return None
-        stock = min(idle, key=lambda s: (s.size <= s.options.min_size, s.idle[0].returned_at))
-        self._remove(stock, stock.idle[0], plan)
-        return plan
+        while not self.has_place:
+            idle = [(stock, stock.idle[:1]) for stock in self.stocks]
+            some = [(stock, bottom[0]) for stock, bottom in idle if bottom]
+            if not some:
+                return False
+            stock, server = min(some, key=lambda s: (s[0].size <= s[0].options.min_size, s[1].returned_at))
+            if self._claim(stock, server):
+                self._remove(stock, server, plan)
+        return True
 
     def _refill(self, plan: Plan[S]) -> Plan[S]:
         while self.queued and self.has_place:
@@ -247,16 +281,12 @@ class Core(Generic[S]):
 
     def _unqueue(self, waiter: Waiter[S]) -> None:
         stock = waiter.stock
-        # A queue that was emptied meanwhile (a forked child) no longer knows it.
-        if waiter in stock.queue:
-            del stock.queue[waiter]
-            self.waiting -= 1
-            if not stock.queue:
-                del self.queued[stock]
+        del stock.queue[waiter]
+        self.waiting -= 1
+        if not stock.queue:
+            del self.queued[stock]
 
     def _remove(self, stock: Stock[S], server: S, plan: Plan[S]) -> None:
-        if not server.leased:
-            stock.idle.remove(server)
         server.leased = False
         stock.servers.remove(server)
         stock.past_uses += server.uses

@@ -27,10 +27,11 @@ class Waiter(Generic[S]):
     Attributes:
         grant: None while queued.
         since: when it asked, seconds on the pool's clock.
-        ticket: its number over all pools.
+        ticket: its number over all pools; 0 if it never had to queue.
+        epoch: how many forks there were before it asked.
     """
 
-    __slots__ = ("grant", "signature", "since", "stock", "ticket")
+    __slots__ = ("epoch", "grant", "signature", "since", "stock", "ticket")
 
     def __init__(self, stock: Stock[S], signature: object = None) -> None:
         self.stock = stock
@@ -38,6 +39,7 @@ class Waiter(Generic[S]):
         self.grant: S | Grant | None = None
         self.since = 0.0
         self.ticket = 0
+        self.epoch = 0
 
     def wake(self) -> bool:
         """Called outside the lock after ``grant`` was set; False if this waiter can no longer be reached."""

@@ -1,7 +1,7 @@
 """The pool of one key: the shell around the assignment core, for threads and asyncio tasks alike.
 
-Decisions are taken under one lock, shared by all pools under one cap; connecting, closing, testing and waking
-happen outside it.
+Decisions are taken under one lock, shared by all pools under one cap, except the two of the hot path, which
+need none (see `core.py`); connecting, closing, testing and waking happen outside it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ class Pool(Generic[S]):
         "_clock",
         "_core",
         "_counters",
-        "_deferred",
         "_lock",
         "_pools",
         "_stock",
@@ -73,7 +72,6 @@ class Pool(Generic[S]):
     def renew(self) -> None:
         """Take over the lock, with counters at zero: when new, and in a forked child."""
         self._lock = self._pools.lock
-        self._deferred = self._pools.deferred
         self._counters = Counters()
 
     @property
@@ -101,10 +99,7 @@ class Pool(Generic[S]):
             None if nothing is idle, which is also so whenever somebody is queued. Then call `lease`.
         """
         while True:
-            with self._lock:
-                server: S | None = self._core.take(self._stock, signature)
-            if self._deferred:
-                self._pools.catch_up()
+            server: S | None = self._core.take(self._stock, signature)
             if server is None:
                 return None
             now = self._clock()
@@ -175,9 +170,8 @@ class Pool(Generic[S]):
         while True:
             waiter = ThreadWaiter(self._stock)
             with self._lock:
-                if not self._core.reserve(self._stock):
+                if not self._core.reserve(waiter):
                     return
-                waiter.grant = Grant.CONNECT
             started = self._clock()
             try:
                 server = self._adopt(waiter, self.connect(self), started)
@@ -206,14 +200,10 @@ class Pool(Generic[S]):
             self._pools.act(self._drop, server, not reusable)
             return
         server.used += now - server.leased_at  # still its user's alone: no lock needed
-        with self._lock:
-            plan = self._core.put(self._stock, server, now)
-        if plan is not None:
-            self._pools.carry_out(plan)
+        if self._core.put(self._stock, server, now):
+            self._pools.act(self._core.settle, self._stock, now)
         if now >= self._pools.sweep_at:
             self._pools.sweep(now)
-        if self._deferred:
-            self._pools.catch_up()
 
     def discard(self, server: S) -> None:
         """Close a leased server connection and free its place, which lets the next waiter connect.

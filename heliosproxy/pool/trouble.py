@@ -18,7 +18,7 @@ def timed_out(name: str, stock: Stock[S], core: Core[S], waited: float) -> PoolT
     bound = "" if limit is None else f" of {limit}"
     opening = f" and {stock.connecting} being opened" if stock.connecting else ""
     return PoolTimeout(
-        f"no server connection became free within {waited:g} s: pool {name} has {leased}{bound} leased"
+        f"no server connection became free within {waited:.3g} s: pool {name} has {leased}{bound} leased"
         f"{opening}{others}, {len(stock.queue)} waiting; {advice} or shorten transactions"
     )
 
