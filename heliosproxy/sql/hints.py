@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from heliosproxy.sql import parser
+
 MARK = "helios:"
 
 
@@ -13,8 +15,6 @@ def hints(text: str) -> dict[str, str]:
     """
     if MARK not in text:
         return {}
-    from heliosproxy.sql import parser
-
     found: dict[str, str] = {}
     for comment in parser.comments(text):
         body = comment[2:].removesuffix("*/") if comment.startswith("/*") else comment[2:]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 
-from heliosproxy.sql.analyse import analyse
 from heliosproxy.sql.statement import Statement
 
 DEFAULT_SIZE = 32 * 1024 * 1024
@@ -24,6 +23,9 @@ class Memo:
     """
 
     def __init__(self, size: int = DEFAULT_SIZE) -> None:
+        from heliosproxy.sql.analyse import analyse  # imports pglast, which only those who have a Proxy need
+
+        self._analyse = analyse
         self._half = size // 2
         self._largest = size // _LARGEST_SHARE
         self._lock = threading.Lock()
@@ -40,7 +42,7 @@ class Memo:
         """
         found = self._young.get(text)
         if found is None:
-            found = self._promote(text) or self._remember(analyse(text))
+            found = self._promote(text) or self._remember(self._analyse(text))
         return found
 
     @property

@@ -4,25 +4,48 @@ from __future__ import annotations
 
 import sys
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from heliosproxy.sql import setting
 from heliosproxy.sql.hints import MARK, hints
 from heliosproxy.sql.parser import Node
-from heliosproxy.sql.statement import Kind, Relation, Setting, Statement, Transaction
+from heliosproxy.sql.statement import Function, Kind, Relation, Setting, Statement, Transaction
 from heliosproxy.sql.utility import UTILITY, in_block
 from heliosproxy.sql.verbs import PLAIN, TRANSACTIONS, ddl_verb
-from heliosproxy.sql.walk import Facts
+from heliosproxy.sql.walk import Facts, Name
 
 _NOTHING: frozenset[Any] = frozenset()
+_UNCLASSIFIED = frozenset({"unclassified"})
 _NO_OPTIONS: dict[str, str] = {}
-_ROWS = frozenset({Kind.SELECT, Kind.SHOW, Kind.EXPLAIN, Kind.EXECUTE, Kind.CALL})
-_CHANGES = frozenset({Kind.INSERT, Kind.UPDATE, Kind.DELETE, Kind.MERGE})
+_QUERIES = frozenset({"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
+_OPTIONS = {
+    "transaction_isolation": "isolation",
+    "transaction_read_only": "read_only",
+    "transaction_deferrable": "deferrable",
+}
 
-_PG_SETTINGS = frozenset({Relation(None, "pg_settings"), Relation("pg_catalog", "pg_settings")})
+# What one text holds in the memo beside itself, in bytes; and what each setting, hint or transaction adds.
+# Sets are few and statements many, so equal ones are shared. tests/sql/test_memo.py compares the sum with
+# the process's own size.
+_BASE = 450
+_MORE = 400
 
-# Sets are few and small, statements many: share equal ones.
-_shared = lru_cache(4096)(lambda facts: facts)
+_PG_SETTINGS = frozenset({"pg_settings", ("pg_catalog", "pg_settings")})
+
+
+@lru_cache(4096)
+def _relations(names: frozenset[Name]) -> frozenset[Relation]:
+    return frozenset(Relation(None, n) if isinstance(n, str) else Relation(*n) for n in names)
+
+
+@lru_cache(4096)
+def _functions(names: frozenset[Name]) -> frozenset[Function]:
+    return frozenset(Function(None, n) if isinstance(n, str) else Function(*n) for n in names)
+
+
+@lru_cache(4096)
+def _words(words: frozenset[str]) -> frozenset[str]:
+    return words
 
 
 def describe(text: str, raw: list[Node]) -> Statement:
@@ -31,7 +54,7 @@ def describe(text: str, raw: list[Node]) -> Statement:
     if len(raw) == 1:
         return _describe(text, raw[0]["stmt"], found)
     if not raw:
-        return Statement(text, Kind.EMPTY, hints=found, cost=_cost(text))
+        return Statement(text, Kind.EMPTY, hints=found, cost=cost(text))
     source = text.encode()
     parts = []
     for statement in raw:
@@ -40,6 +63,19 @@ def describe(text: str, raw: list[Node]) -> Statement:
         part = source[start : start + length if length else None].decode().strip()
         parts.append(_describe(part, statement["stmt"], hints(part) if MARK in part else _NO_OPTIONS))
     return _several(text, tuple(parts), found)
+
+
+def unclassified(text: str, reason: str, *, pins: bool) -> Statement:
+    """Return the facts of a *text* that may do anything, because of *reason*."""
+    return Statement(
+        text,
+        Kind.UNCLASSIFIED,
+        writes_anything=True,
+        pins=_UNCLASSIFIED if pins else _NOTHING,
+        returns_rows=True,
+        error=reason,
+        cost=cost(text),
+    )
 
 
 def _several(text: str, parts: tuple[Statement, ...], found: dict[str, str]) -> Statement:
@@ -65,87 +101,100 @@ def _several(text: str, parts: tuple[Statement, ...], found: dict[str, str]) -> 
         parts=parts,
         hints=found,
         returns_rows=any(p.returns_rows for p in parts),
-        cost=_cost(text) + sum(p.cost for p in parts),
+        cost=cost(text) + sum(p.cost for p in parts),
     )
+
+
+class _Draft:
+    """A `Statement` in the making: the same slots, so that it can become one.
+
+    The constructor of a frozen dataclass of 26 fields costs as much as the rest of `_describe`; filling plain
+    slots and changing the class costs a tenth. A test holds the two in step.
+    """
+
+    __slots__ = Statement.__slots__
 
 
 def _describe(text: str, node: Node, found: dict[str, str]) -> Statement:
     ((tag, body),) = node.items()
     facts = Facts()
     facts.walk(node)
-    kind, verb = PLAIN.get(tag, (Kind.DDL, None))
-    error = None
-    if verb is None:
-        verb = ddl_verb(tag, body)
-        if verb is None:
-            kind, verb, error = Kind.UNCLASSIFIED, "", tag
-            facts.writes_anything = True
-            facts.pins.add("unclassified")
-    portal = transaction = None
-    rows = kind in _ROWS
-    if kind is Kind.SELECT:
-        if "intoClause" in body:
-            # It creates a table: the catalogue changes.
-            kind, verb, rows = Kind.DDL, "SELECT INTO", False
-    elif kind in _CHANGES:
-        rows = "returningClause" in body
-    elif kind is Kind.TRANSACTION:
-        op, verb = TRANSACTIONS[body["kind"]]
-        modes = setting.transaction_modes(body.get("options", []))
-        options = {
-            name.removeprefix("transaction_").replace("isolation_level", "isolation"): value
-            for name, value in modes.items()
-        }
-        transaction = Transaction(
-            op, body.get("savepoint_name") or body.get("gid"), options, body.get("chain", False)
-        )
+    draft: Any = _Draft()  # its slots are those of Statement, which mypy cannot see
+    draft.transaction = draft.portal = draft.error = None
+    draft.in_block = True
+    plain = PLAIN.get(tag)
+    if plain is not None:
+        draft.kind, draft.verb, draft.returns_rows = plain
     else:
+        _ddl(draft, facts, tag, body)
+    if tag in _QUERIES:
+        if "returningClause" in body:
+            draft.returns_rows = True
+        elif "intoClause" in body:
+            # It creates a table: the catalogue changes.
+            draft.kind, draft.verb, draft.returns_rows = Kind.DDL, "SELECT INTO", False
+    else:
+        draft.in_block = in_block(tag, body)
+        if tag == "TransactionStmt":
+            draft.transaction, draft.verb = _transaction(body)
         special = UTILITY.get(tag)
         if special is not None:
-            verb, rows, portal = special(facts, body, verb, rows)
+            draft.verb, draft.returns_rows, draft.portal = special(
+                facts, body, draft.verb, draft.returns_rows
+            )
     settings = facts.settings
     if facts.set_configs:
         settings += _from_calls(facts, tag, body)
-    if not _PG_SETTINGS.isdisjoint(facts.writes):
+    if facts.writes and not _PG_SETTINGS.isdisjoint(facts.writes):
         settings.append(setting.UNKNOWN)  # a rule on the view turns UPDATE into set_config()
-    if any(not change.known and not change.local for change in settings):
+    if settings and any(not change.known and not change.local for change in settings):
         facts.pins.add("opaque_setting")
     if facts.temp:
         facts.pins.add("temp_table")
-    return Statement(
-        text,
-        kind,
-        verb,
-        _freeze(facts.reads),
-        _freeze(facts.writes),
-        facts.writes_anything,
-        _freeze(facts.functions),
-        _freeze(facts.operators),
-        _freeze(facts.types),
-        facts.parameters,
-        facts.clock,
-        facts.row_locks,
-        facts.tablesample,
-        facts.unordered_limit,
-        transaction,
-        tuple(settings),
-        _freeze(facts.pins),
-        facts.temp,
-        in_block(tag, body),
-        portal,
-        hints=found,
-        returns_rows=rows,
-        error=error,
-        cost=_cost(text) + 150 * len(settings) + 400 * (transaction is not None) + 200 * len(found),
-    )
+    draft.text = text
+    draft.reads = _relations(frozenset(facts.reads)) if facts.reads else _NOTHING
+    draft.writes = _relations(frozenset(facts.writes)) if facts.writes else _NOTHING
+    draft.writes_anything = facts.writes_anything
+    draft.functions = _functions(frozenset(facts.functions)) if facts.functions else _NOTHING
+    draft.operators = _functions(frozenset(facts.operators)) if facts.operators else _NOTHING
+    draft.type_casts = _words(frozenset(facts.types)) if facts.types else _NOTHING
+    draft.parameters = facts.parameters
+    draft.clock = facts.clock
+    draft.row_locks = facts.row_locks
+    draft.tablesample = facts.tablesample
+    draft.unordered_limit = facts.unordered_limit
+    draft.settings = tuple(settings)
+    draft.pins = _words(frozenset(facts.pins)) if facts.pins else _NOTHING
+    draft.temp = facts.temp
+    draft.simple_only = False
+    draft.parts = ()
+    draft.hints = found
+    draft.cost = cost(text)
+    if settings or found or draft.transaction:
+        draft.cost += _MORE * (len(settings) + len(found) + 1)
+    draft.__class__ = Statement
+    return cast(Statement, draft)
 
 
-def _freeze(names: set[Any]) -> frozenset[Any]:
-    return _shared(frozenset(names)) if names else _NOTHING
+def _ddl(draft: Any, facts: Facts, tag: str, body: Node) -> None:
+    draft.kind, draft.verb, draft.returns_rows = Kind.DDL, ddl_verb(tag, body), False
+    if draft.verb is None:
+        draft.kind, draft.verb, draft.error = Kind.UNCLASSIFIED, "", tag
+        facts.writes_anything = True
+        facts.pins |= _UNCLASSIFIED
 
 
-def _cost(text: str) -> int:
-    return 450 + sys.getsizeof(text)
+def _transaction(body: Node) -> tuple[Transaction, str]:
+    op, verb = TRANSACTIONS[body["kind"]]
+    modes = setting.transaction_modes(body.get("options", []))
+    options = {_OPTIONS[name]: value for name, value in modes.items()}
+    name = body.get("savepoint_name") or body.get("gid")
+    return Transaction(op, name, options, body.get("chain", False)), verb
+
+
+def cost(text: str) -> int:
+    """Bytes that the facts of *text* hold when they are plain."""
+    return _BASE + sys.getsizeof(text)
 
 
 def _from_calls(facts: Facts, tag: str, body: Node) -> list[Setting]:

@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from heliosproxy.sql.parser import Node
-from heliosproxy.sql.statement import Function, Relation, Setting
+from heliosproxy.sql.statement import Setting
 
 Stack = list[Any]
 Scope = frozenset[str]
 Handler = Callable[["Facts", Any, Stack], None]
 
-# Names recur in every statement of an application: one object each, bounded.
-relation = lru_cache(4096)(Relation)
-function = lru_cache(4096)(Function)
+# A name as the walk gathers it: alone, or with its schema. Making the tuples that a Statement holds is left
+# until the sets are complete, because whole sets recur more often than not.
+Name = str | tuple[str, str]
 
 NO_NAMES: Scope = frozenset()
 
@@ -35,13 +34,14 @@ _CLOCK_FUNCTIONS = frozenset(
 _SESSION_LOCKS = frozenset(
     {"pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared"}
 )
+_INSIDE = (">=", "<=")
+_OUTSIDE = ("<", ">")
 _BETWEEN = {
-    "BETWEEN": (">=", "<="),
-    "BETWEEN SYMMETRIC": (">=", "<="),
-    "NOT BETWEEN": ("<", ">"),
-    "NOT BETWEEN SYMMETRIC": ("<", ">"),
+    "BETWEEN": _INSIDE,
+    "BETWEEN SYMMETRIC": _INSIDE,
+    "NOT BETWEEN": _OUTSIDE,
+    "NOT BETWEEN SYMMETRIC": _OUTSIDE,
 }
-_EQUALS = function(None, "=")
 
 
 class Facts:
@@ -68,10 +68,10 @@ class Facts:
     )
 
     def __init__(self) -> None:
-        self.reads: set[Relation] = set()
-        self.writes: set[Relation] = set()
-        self.functions: set[Function] = set()
-        self.operators: set[Function] = set()
+        self.reads: set[Name] = set()
+        self.writes: set[Name] = set()
+        self.functions: set[Name] = set()
+        self.operators: set[Name] = set()
         self.types: set[str] = set()
         self.pins: set[str] = set()
         self.settings: list[Setting] = []
@@ -129,9 +129,10 @@ def without_relation(body: Node) -> Node:
     return {key: value for key, value in body.items() if key != "relation"}
 
 
-def named(rel: Node) -> Relation:
+def named(rel: Node) -> Name:
     """The relation that *rel*, a RangeVar, names."""
-    return relation(rel.get("schemaname"), rel["relname"])
+    name: str = rel["relname"]
+    return (rel["schemaname"], name) if "schemaname" in rel else name
 
 
 def names(parts: list[Node]) -> list[str]:
@@ -139,12 +140,12 @@ def names(parts: list[Node]) -> list[str]:
     return [part["String"].get("sval", "") for part in parts if "String" in part]
 
 
-def qualified(parts: list[Node]) -> Function:
+def qualified(parts: list[Node]) -> Name:
     """A function or operator from its list of names; a leading catalogue name is dropped."""
     if len(parts) == 1:
-        return function(None, parts[0]["String"]["sval"])
+        return cast(str, parts[0]["String"]["sval"])
     schema, name = names(parts)[-2:]
-    return function(schema, name)
+    return schema, name
 
 
 def is_clock(constant: str) -> bool:
@@ -163,8 +164,11 @@ def is_clock(constant: str) -> bool:
 
 
 def _range_var(facts: Facts, rel: Node, stack: Stack) -> None:
-    if "schemaname" in rel or rel["relname"] not in facts.scope:
-        facts.reads.add(named(rel))
+    name = rel["relname"]
+    if "schemaname" in rel:
+        facts.reads.add((rel["schemaname"], name))
+    elif name not in facts.scope:
+        facts.reads.add(name)
 
 
 def _target(facts: Facts, rel: Node, stack: Stack) -> None:
@@ -272,31 +276,42 @@ def _tablesample(facts: Facts, value: Node, stack: Stack) -> None:
 
 def _operator(facts: Facts, value: Node, stack: Stack) -> None:
     parts = value["name"]
-    if value["kind"].startswith(("AEXPR_BETWEEN", "AEXPR_NOT_BETWEEN")):
-        for name in _BETWEEN[parts[0]["String"]["sval"]]:
-            facts.operators.add(function(None, name))
+    if len(parts) == 1:
+        name = parts[0]["String"]["sval"]
+        if name in _BETWEEN:  # no operator can be called so
+            facts.operators.update(_BETWEEN[name])
+        else:
+            facts.operators.add(name)
     else:
         facts.operators.add(qualified(parts))
+    # -1 on a column has one side. Columns are the most frequent of nodes and say nothing.
     left = value.get("lexpr")
-    if left is not None:
+    if left is not None and "ColumnRef" not in left:
         stack.append(left)
-    stack.append(value["rexpr"])
+    right = value["rexpr"]
+    if "ColumnRef" not in right:
+        stack.append(right)
+
+
+def _result_target(facts: Facts, value: Node, stack: Stack) -> None:
+    if "ColumnRef" not in value.get("val", ()) or "indirection" in value:
+        stack.append(value)
 
 
 def _function(facts: Facts, value: Node, stack: Stack) -> None:
     called = qualified(value["funcname"])
     facts.functions.add(called)
-    if called.schema is None or called.schema == "pg_catalog":
-        if called.name == "set_config":
-            facts.set_configs.append(value)
-        elif called.name in _SESSION_LOCKS:
-            facts.pins.add("advisory_lock")
+    name = called if isinstance(called, str) else called[0] == "pg_catalog" and called[1]
+    if name == "set_config":
+        facts.set_configs.append(value)
+    elif name in _SESSION_LOCKS:
+        facts.pins.add("advisory_lock")
     stack.append(value)
 
 
 def _value_function(facts: Facts, value: Node, stack: Stack) -> None:
     name = value["op"].removeprefix("SVFOP_").removesuffix("_N").lower()
-    facts.functions.add(function("pg_catalog", name))
+    facts.functions.add(("pg_catalog", name))
     if name in _CLOCK_FUNCTIONS:
         facts.clock = True
 
@@ -325,19 +340,19 @@ def _sublink(facts: Facts, value: Node, stack: Stack) -> None:
     if "operName" in value:
         facts.operators.add(qualified(value["operName"]))
     elif value["subLinkType"] == "ANY_SUBLINK":
-        facts.operators.add(_EQUALS)
+        facts.operators.add("=")
     stack.append(value)
 
 
 def _case(facts: Facts, value: Node, stack: Stack) -> None:
     if "arg" in value:
-        facts.operators.add(_EQUALS)
+        facts.operators.add("=")
     stack.append(value)
 
 
 def _join(facts: Facts, value: Node, stack: Stack) -> None:
     if "usingClause" in value or "isNatural" in value:
-        facts.operators.add(_EQUALS)
+        facts.operators.add("=")
     stack.append(value)
 
 
@@ -349,6 +364,7 @@ HANDLERS: dict[str, Handler] = {
     "ColumnRef": skip,
     "A_Const": _constant,
     "A_Expr": _operator,
+    "ResTarget": _result_target,
     "ParamRef": _parameter,
     "RangeVar": _range_var,
     "FuncCall": _function,
