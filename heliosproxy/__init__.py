@@ -1,0 +1,83 @@
+"""heliosproxy makes a PostgreSQL connection behave like a platform.
+
+    import heliosproxy
+
+    with heliosproxy.connect("postgresql://app@db/shop") as conn:      # a psycopg connection, and more
+        conn.execute("SELECT * FROM users WHERE id = %s", (42,)).fetchone()
+
+Importing this package starts nothing and loads little: what a name needs is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .errors import (
+    ConfigError,
+    ForkedError,
+    HeliosError,
+    PoolClosed,
+    PoolTimeout,
+    StatementRejected,
+    TooManyRequests,
+    UnsupportedError,
+)
+
+if TYPE_CHECKING:
+    from .config import Config
+    from .dbapi import AsyncConnection, Connection
+    from .proxy import Proxy, shutdown
+
+__version__ = "0.1.0"
+
+_LAZY = {"Config": ".config", "Proxy": ".proxy", "shutdown": ".proxy"}
+
+
+def connect(conninfo: str = "", **keywords: Any) -> Connection[Any]:
+    """Open a logical connection: a psycopg connection that shares its server connection by the pool's mode.
+
+    Args:
+        conninfo: libpq's connection string, or a callable that returns one. It may hold ``helios_…`` options.
+        keywords: psycopg's keywords, connection parameters, and ``helios_mode``, ``helios_cache``,
+            ``helios_config``, … (docs/configuration.md). Connections with equal options share one Proxy.
+
+    Raises:
+        ConfigError: an option is not understood.
+        psycopg.OperationalError: the server refused the login.
+    """
+    from .dbapi import Connection
+
+    return Connection.connect(conninfo, **keywords)
+
+
+async def connect_async(conninfo: str = "", **keywords: Any) -> AsyncConnection[Any]:
+    """As `connect`, for asyncio."""
+    from .dbapi import AsyncConnection
+
+    return await AsyncConnection.connect(conninfo, **keywords)
+
+
+def __getattr__(name: str) -> Any:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(module, __name__), name)
+
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "ForkedError",
+    "HeliosError",
+    "PoolClosed",
+    "PoolTimeout",
+    "Proxy",
+    "StatementRejected",
+    "TooManyRequests",
+    "UnsupportedError",
+    "__version__",
+    "connect",
+    "connect_async",
+    "shutdown",
+]

@@ -27,6 +27,7 @@ class Call:
         outcome: "hit", "miss" or "bypass"; "" when no cache looked at it.
         reason: why it was bypassed, a short stable word (``"in_transaction_after_write"``), or "".
         node: name of the node that answered; "" for a hit.
+        seconds: from the call to the complete answer; 0.0 where nobody measured.
         token: the cache's: what it saw immediately before the send; None means the result is not stored.
         note: a stage may leave something for its own later hook here, under its own name.
     """
@@ -45,6 +46,7 @@ class Call:
         "query",
         "reason",
         "results",
+        "seconds",
         "statement",
         "token",
     )
@@ -73,6 +75,7 @@ class Call:
         self.outcome = ""
         self.reason = ""
         self.node = ""
+        self.seconds = 0.0
         self.token: Any = None
         self.note: dict[str, Any] | None = None
 

@@ -1,0 +1,1 @@
+"""Performing what sessions ask for: blocking, and with asyncio."""

@@ -1,0 +1,1 @@
+"""What a session carries from one server connection to the next."""

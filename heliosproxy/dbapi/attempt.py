@@ -1,0 +1,170 @@
+"""One attempt of a statement: from its recipe to its results, in one flight where the protocol allows.
+
+    [state … Sync] [begin …] statement [behind …] Sync
+
+libpq's pipeline mode carries it; no text is joined to another, so error positions stay those of the client's
+own text. Two Syncs, because with one a failing statement would roll the settings back while we believe them
+applied. Several statements in one text, COPY, and what PostgreSQL refuses inside a block travel alone, behind
+a flight of their own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import errors as e
+from psycopg import generators, pq
+from psycopg._preparing import Prepare
+from psycopg.abc import PQGen
+
+from ..call import Call, Flight
+
+FATAL_ERROR = pq.ExecStatus.FATAL_ERROR
+PIPELINE_ABORTED = pq.ExecStatus.PIPELINE_ABORTED
+PIPELINE_SYNC = pq.ExecStatus.PIPELINE_SYNC
+BINARY = pq.Format.BINARY
+TEXT = pq.Format.TEXT
+OK = pq.ConnStatus.OK
+
+
+def attempt(conn: Any, call: Call, flight: Flight) -> PQGen[None]:
+    """Send *call* on the server connection *conn* holds, and give the results to its cursor."""
+    cursor = call.cursor
+    cursor._pgconn = conn.pgconn
+    statement = call.statement
+    if not flight:
+        yield from cursor._maybe_prepare_gen(call.bound, prepare=call.prepare, binary=call.binary)
+    elif statement is None or statement.simple_only or not statement.in_block:
+        yield from ahead(conn.pgconn, flight)
+        yield from cursor._maybe_prepare_gen(call.bound, prepare=call.prepare, binary=call.binary)
+    else:
+        yield from _together(conn, call, flight)
+    call.results = cursor._results
+    if conn._prepared._to_flush:
+        yield from conn._prepared.maintain_gen(conn)
+
+
+def ahead(pgconn: pq.abc.PGconn, flight: Flight) -> PQGen[None]:
+    """Send what goes before a statement that travels alone; raises what the server raises."""
+    yield from fly(pgconn, flight.state, flight.begin)
+
+
+def fly(pgconn: pq.abc.PGconn, state: list[bytes], rest: list[bytes]) -> PQGen[None]:
+    """Send *state*, Sync, *rest*, Sync, read all replies, and raise the first error."""
+    pgconn.enter_pipeline_mode()
+    sent = _queue(pgconn, state)
+    if rest:
+        sent += _queue(pgconn, rest)
+    error = None
+    for results in (yield from _collect(pgconn, sent)):
+        error = error or _error(pgconn, results)
+    if error:
+        raise error
+
+
+def _together(conn: Any, call: Call, flight: Flight) -> PQGen[None]:
+    cursor, pgq, pgconn = call.cursor, call.bound, conn.pgconn
+    manager = conn._prepared
+    prep, name = cursor._get_prepared(pgq, call.prepare)
+    fmt = cursor.format if call.binary is None else (BINARY if call.binary else TEXT)
+    cursor._query = pgq
+
+    pgconn.enter_pipeline_mode()
+    try:
+        sent = _queue(pgconn, flight.state) if flight.state else 0
+        for command in flight.begin:
+            pgconn.send_query_params(command, None)
+        if prep is Prepare.SHOULD:
+            pgconn.send_prepare(name, pgq.query, param_types=pgq.types)
+        if prep is Prepare.NO:
+            pgconn.send_query_params(
+                pgq.query, pgq.params, param_formats=pgq.formats, param_types=pgq.types, result_format=fmt
+            )
+        else:
+            pgconn.send_query_prepared(name, pgq.params, param_formats=pgq.formats, result_format=fmt)
+        for command in flight.behind:
+            pgconn.send_query_params(command, None)
+        pgconn.pipeline_sync()
+    except BaseException:
+        # A parameter libpq refuses: what was queued must be answered before the mode can be left.
+        if pgconn.status == OK:
+            pgconn.pipeline_sync()
+            yield from _drain(pgconn)
+        raise
+    before = sent + len(flight.begin) + (prep is Prepare.SHOULD)
+    replies = yield from _collect(pgconn, before + 1 + len(flight.behind) + 1)
+
+    for results in replies[:before]:
+        if error := _error(pgconn, results):
+            raise error
+    results = replies[before]
+    key = manager.maybe_add_to_cache(pgq, prep, name)
+    if key is not None:
+        manager.validate(key, prep, name, results)
+    cursor._check_results(results)
+    cursor._set_results(results)
+    for later in replies[before + 1 :]:
+        if error := _error(pgconn, later):
+            raise error
+
+
+def _queue(pgconn: pq.abc.PGconn, commands: list[bytes]) -> int:
+    for command in commands:
+        pgconn.send_query_params(command, None)
+    pgconn.pipeline_sync()
+    return len(commands) + 1
+
+
+def _collect(pgconn: pq.abc.PGconn, count: int) -> PQGen[list[list[pq.abc.PGresult]]]:
+    """Flush, read *count* replies (a Sync is one) and leave pipeline mode.
+
+    When the connection breaks after an error was received, that error is raised: it says why (57P01).
+    """
+    replies: list[list[pq.abc.PGresult]] = []
+    yield from generators.send(pgconn)
+    try:
+        while len(replies) < count:
+            replies.append((yield from generators.fetch_many(pgconn)))
+    except e.DatabaseError:
+        for results in replies:
+            if error := _error(pgconn, results):
+                raise error from None
+        raise
+    pgconn.exit_pipeline_mode()
+    return replies
+
+
+def _drain(pgconn: pq.abc.PGconn) -> PQGen[None]:
+    yield from generators.send(pgconn)
+    while True:
+        results = yield from generators.fetch_many(pgconn)
+        if results and results[0].status == PIPELINE_SYNC and not pgconn.is_busy():
+            break
+    pgconn.exit_pipeline_mode()
+
+
+def _error(pgconn: pq.abc.PGconn, results: list[pq.abc.PGresult]) -> e.Error | None:
+    for result in results:
+        if result.status == FATAL_ERROR:
+            return e.error_from_result(result, encoding=pgconn._encoding)
+    return None
+
+
+def command_in_flight(
+    pgconn: pq.abc.PGconn, command: bytes, result_format: pq.Format, flight: Flight
+) -> PQGen[pq.abc.PGresult]:
+    """Send one of psycopg's own commands (SAVEPOINT, FETCH, …) with *flight* before it."""
+    pgconn.enter_pipeline_mode()
+    sent = _queue(pgconn, flight.state) if flight.state else 0
+    for begin in flight.begin:
+        pgconn.send_query_params(begin, None)
+    pgconn.send_query_params(command, None, result_format=result_format)
+    for behind in flight.behind:
+        pgconn.send_query_params(behind, None)
+    pgconn.pipeline_sync()
+    place = sent + len(flight.begin)
+    replies = yield from _collect(pgconn, place + 1 + len(flight.behind) + 1)
+    for results in replies:
+        if error := _error(pgconn, results):
+            raise error
+    return replies[place][0]

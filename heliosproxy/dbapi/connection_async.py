@@ -1,0 +1,289 @@
+"""The asyncio connection. `connection.py` is generated from this file: tools/async_to_sync.py."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Self, cast
+
+import psycopg
+from psycopg import errors as e
+from psycopg import waiting
+from psycopg._connection_base import Notify
+from psycopg._pipeline_async import AsyncPipeline
+from psycopg.abc import RV, AdaptContext, ConnParam, PQGen
+from psycopg.adapt import AdaptersMap
+from psycopg.rows import AsyncRowFactory, Row
+
+from ..call import Call
+from ..drivers.aio import drive
+from ..drivers.pgserver import reset
+from ..effects import Control, Effect, Lease, Run
+from ..session import Session
+from .attempt import ahead, attempt
+from .base import PathConnection
+from .cursor_base import adopt_foreign
+from .cursors_async import AsyncCursor, AsyncServerCursor
+from .home import Home
+from .opening import Opening
+from .opening_async import open_async
+from .transaction import AsyncTransaction
+
+_WAIT_INTERVAL = 0.1
+
+# Seconds that close() waits for the server to forget the session; a server that takes longer is disconnected.
+RESET_TIMEOUT = 10.0
+
+
+class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
+    """A psycopg connection that takes its server connection from a pool, for a time that the mode decides.
+
+    Made by `connect`, by ``heliosproxy.connect_async()`` or by a Proxy; what psycopg documents holds, and
+    docs/dbapi.md says what each attribute means while no server connection is held.
+    """
+
+    __module__ = "heliosproxy.dbapi"
+
+    @classmethod
+    async def connect(  # type: ignore[override]  # one more class of keywords: helios_…
+        cls,
+        conninfo: str = "",
+        *,
+        autocommit: bool = False,
+        prepare_threshold: int | None = 5,
+        context: AdaptContext | None = None,
+        row_factory: AsyncRowFactory[Row] | None = None,
+        cursor_factory: type[psycopg.AsyncCursor[Row]] | None = None,
+        **kwargs: ConnParam,
+    ) -> Self:
+        """Open a logical connection.
+
+        Args:
+            conninfo: libpq's connection string, or a callable that returns one (asked for each server
+                connection: rotating passwords). ``helios_…`` options may be in it.
+            kwargs: connection parameters and ``helios_…`` options.
+
+        Everything else is psycopg's.
+
+        Raises:
+            ConfigError: an option is not understood.
+            TooManyRequests: ``max_connections`` are open.
+            psycopg.OperationalError: the server refused the login. Session mode logs in each time, the other
+                modes once per pool.
+        """
+        opening = Opening.of(conninfo, kwargs)
+        return await open_async(
+            cls,
+            opening,
+            autocommit=autocommit,
+            prepare_threshold=prepare_threshold,
+            context=context,
+            row_factory=row_factory,
+            cursor_factory=cursor_factory,
+        )
+
+    @classmethod
+    def _born(
+        cls,
+        home: Home,
+        session: Session | None,
+        server: Any,
+        *,
+        autocommit: bool = False,
+        prepare_threshold: int | None = 5,
+        context: AdaptContext | None = None,
+        row_factory: AsyncRowFactory[Row] | None = None,
+        cursor_factory: type[psycopg.AsyncCursor[Row]] | None = None,
+    ) -> Self:
+        parked = home.parked
+        if parked is None:
+            raise AssertionError("the pool's first login comes before its first connection")
+        self = cls(parked.pgconn(b"I") if session is not None else server.pgconn)
+        self._parked = parked
+        self.cursor_factory = AsyncCursor
+        self.server_cursor_factory = AsyncServerCursor
+        self._attach(home, session, server)
+        self._autocommit = bool(autocommit) or home.statement_mode
+        if row_factory:
+            self.row_factory = row_factory
+        if cursor_factory:
+            self.cursor_factory = cursor_factory
+        if context:
+            self._adapters = AdaptersMap(context.adapters)
+        self.prepare_threshold = prepare_threshold
+        return self
+
+    async def close(self) -> None:
+        """Close the logical connection; its server connection goes back to the pool, as if new."""
+        if self.closed and not (self._session and self._session.server):
+            return
+        pool = getattr(self, "_pool", None)
+        if pool and getattr(pool, "close_returns", False):
+            await pool.putconn(self)
+            return
+        self._closed = True
+        in_transaction = self._session is not None and self._session.tx.status.value > 1
+        held = self._held is not None or in_transaction or bool(self._session and self._session.pins)
+        server = self._detach()
+        if server is None:
+            return
+        if not held:
+            server.unbind()
+            server.pool.release(server, server.reusable())
+            return
+        try:
+            await waiting.wait_async(
+                reset(server, self._home.reset),
+                server.pgconn.socket,
+                interval=_WAIT_INTERVAL,
+                timeout=RESET_TIMEOUT,
+            )
+        except (e.Error, OSError):
+            server.pool.discard(server)
+        except BaseException:
+            server.pool.discard(server)
+            raise
+        else:
+            server.pool.release(server)
+
+    async def wait(
+        self, gen: PQGen[RV], interval: float = _WAIT_INTERVAL, timeout: float | None = None
+    ) -> RV:
+        """Perform *gen*: the one door through which everything psycopg does goes to a server."""
+        session = self._session
+        if session is None:
+            return await super().wait(gen, interval, timeout)
+        if gen.__class__ is not Call:
+            gen = adopt_foreign(self, gen)
+        if isinstance(gen, Call):
+            await self._path(session, gen)
+            return cast(RV, None)
+        if session.server is None or session.server.pgconn is not self.pgconn:
+            try:
+                effect: Any = next(gen)
+            except StopIteration as stop:
+                return cast(RV, stop.value)
+            if effect.__class__ is Lease:
+                try:
+                    server = session.pool.try_lease(effect.signature)
+                    session.take(server or await self.perform(effect), self)
+                except BaseException as error:
+                    gen.throw(error)
+                    raise
+        try:
+            return await super().wait(gen, interval, timeout)
+        finally:
+            self._settle()
+
+    async def _path(self, session: Session, call: Call) -> None:
+        clock = self._home.clock
+        started = clock()
+        error: BaseException | None = None
+        try:
+            if not self._ready(call):
+                try:
+                    await drive(session.run(call, self), self.perform)
+                finally:
+                    self._settle()
+                if call.results is not None and call.cursor._results is not call.results:
+                    call.cursor._results = call.results
+                    call.cursor._select_current_result(0)
+        except BaseException as ex:
+            error = ex
+            raise
+        finally:
+            call.seconds = clock() - started
+            for hook in session.path.observe:
+                hook(session, call, error)
+
+    async def perform(self, effect: Effect) -> Any:
+        """What a session asks of the outside."""
+        if isinstance(effect, Run):
+            call = effect.call
+            call.node = self._home.pool.key.node
+            return await super().wait(attempt(self, call, effect.flight))
+        if isinstance(effect, Lease):
+            return await effect.pool.lease_async(effect.signature, effect.timeout)
+        if isinstance(effect, Control):
+            return await self._home.proxy.control_async(self._home, effect.work)
+        raise TypeError(f"not an effect: {effect!r}")
+
+    async def _hold(self) -> None:
+        """Hold a server connection, brought to the session's state, whatever comes next."""
+        session = self._session
+        if session is None:
+            return
+        self._check_connection_ok()
+        if session.server is None:
+            server = session.pool.try_lease(session.settings.signature)
+            lease = Lease(session.pool, session.settings.signature)
+            session.take(server or await self.perform(lease), self)
+        elif session.server.pgconn is not self.pgconn:
+            self.adopt(session.server)
+        flight = session.compose(Call(b"", kind="command"), b"")
+        if flight:
+            await super().wait(ahead(self.pgconn, flight))
+            self._begun(flight)
+
+    @asynccontextmanager
+    async def transaction(
+        self, savepoint_name: str | None = None, force_rollback: bool = False
+    ) -> AsyncIterator[AsyncTransaction]:
+        """As psycopg's."""
+        tx = AsyncTransaction(self, savepoint_name, force_rollback)
+        if self._pipeline:
+            async with self.pipeline(), tx, self.pipeline():
+                yield tx
+        else:
+            async with tx:
+                yield tx
+
+    @asynccontextmanager
+    async def pipeline(self) -> AsyncIterator[AsyncPipeline]:
+        """As psycopg's; the server connection is held for as long as the pipeline is open."""
+        if self._pipeline is None:
+            async with self.lock:
+                await self._hold()
+        try:
+            async with super().pipeline() as pipeline:
+                yield pipeline
+        finally:
+            self._left_pipeline()
+
+    @asynccontextmanager
+    async def _pipeline_nolock(self) -> AsyncIterator[AsyncPipeline]:
+        await self._hold()
+        try:
+            async with super()._pipeline_nolock() as pipeline:
+                yield pipeline
+        finally:
+            self._left_pipeline()
+
+    async def notifies(
+        self, *, timeout: float | None = None, stop_after: int | None = None
+    ) -> AsyncGenerator[Notify]:
+        """As psycopg's; the server connection is held meanwhile (one that listens is held anyway)."""
+        session = self._session
+        if session is not None:
+            async with self.lock:
+                await self._hold()
+            session.pins.add("notifies")
+        try:
+            async for notify in super().notifies(timeout=timeout, stop_after=stop_after):
+                yield notify
+        finally:
+            if session is not None:
+                session.pins.discard("notifies")
+                self._settle()
+
+    def cancel(self) -> None:
+        """As psycopg's; the lease is kept until the request is delivered."""
+        with self._cancelling_now() as running:
+            if running:
+                super().cancel()
+
+    async def cancel_safe(self, *, timeout: float = 30.0) -> None:
+        """As psycopg's; the lease is kept until the request is delivered."""
+        with self._cancelling_now() as running:
+            if running:
+                await super().cancel_safe(timeout=timeout)

@@ -1,0 +1,78 @@
+"""The asyncio cursors. `cursors.py` is generated from this file: tools/async_to_sync.py."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import psycopg
+from psycopg import errors as e
+from psycopg.abc import Params, Query
+from psycopg.rows import Row
+
+from .cursor_base import PathCursor, PathServerCursor
+
+SLOTS = ("_call", "_options")
+
+
+class _AsyncExecute(PathCursor[Row]):
+    """`execute()` with one more argument."""
+
+    __slots__ = ()
+
+    async def execute(
+        self,
+        query: Query,
+        params: Params | None = None,
+        *,
+        prepare: bool | None = None,
+        binary: bool | None = None,
+        helios: dict[str, Any] | None = None,
+    ) -> Self:
+        """As psycopg's.
+
+        Args:
+            helios: what heliosproxy shall do with this statement: ``{"cache": False}``, ``{"ttl": 5}``
+                (seconds); None (default) = as configured.
+        """
+        try:
+            async with self._conn.lock:
+                self._options = helios
+                await self._conn.wait(self._execute_gen(query, params, prepare=prepare, binary=binary))
+        except e._NO_TRACEBACK as ex:
+            raise ex.with_traceback(None)  # noqa: B904 - as psycopg does: the caller's frame is what matters
+        return self
+
+
+class AsyncCursor(_AsyncExecute[Row], psycopg.AsyncCursor[Row]):
+    """As psycopg's, plus `helios`."""
+
+    __module__ = "heliosproxy.dbapi"
+    __slots__ = SLOTS
+
+
+class AsyncClientCursor(_AsyncExecute[Row], psycopg.AsyncClientCursor[Row]):
+    """As psycopg's, plus `helios`."""
+
+    __module__ = "heliosproxy.dbapi"
+    __slots__ = SLOTS
+
+
+class AsyncRawCursor(_AsyncExecute[Row], psycopg.AsyncRawCursor[Row]):
+    """As psycopg's, plus `helios`."""
+
+    __module__ = "heliosproxy.dbapi"
+    __slots__ = SLOTS
+
+
+class AsyncServerCursor(PathServerCursor[Row], psycopg.AsyncServerCursor[Row]):
+    """As psycopg's, plus `helios`."""
+
+    __module__ = "heliosproxy.dbapi"
+    __slots__ = SLOTS
+
+
+class AsyncRawServerCursor(PathServerCursor[Row], psycopg.AsyncRawServerCursor[Row]):
+    """As psycopg's, plus `helios`."""
+
+    __module__ = "heliosproxy.dbapi"
+    __slots__ = SLOTS

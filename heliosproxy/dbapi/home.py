@@ -1,0 +1,72 @@
+"""What the connections of one pool share: the pool, and what its first server connection told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from psycopg import pq
+from psycopg._connection_info import ConnectionInfo as PsycopgInfo
+
+from ..drivers.pgserver import PGServer
+from ..pool.pool import Pool
+from . import parked
+
+if TYPE_CHECKING:
+    from ..proxy import Proxy
+    from ..session import Session
+
+_LOGIN = ("host", "hostaddr", "port", "db", "user", "password", "options")
+
+
+class Home:
+    """One pool, as the DB-API sees it.
+
+    Attributes:
+        proxy: whose pool it is.
+        pool: the server connections.
+        session_mode: a logical connection keeps its server connection from connect() to close().
+        statement_mode: each statement may go elsewhere, so there is no BEGIN.
+        on_path: statements take the path; False in session mode without a stage.
+        reset: what a server connection runs when session mode gives it back.
+        memo: texts to facts, shared by the whole Proxy; None when not `on_path`.
+        clock: seconds, monotonic.
+        parked: the twins for a session that has set nothing; None until the first login.
+        login, parameters: what ``conn.info`` tells of a login, by libpq's names; empty until the first one.
+        cancels: held while a cancel request is under way to a server connection of this pool.
+    """
+
+    def __init__(self, proxy: Proxy, pool: Pool[PGServer], conninfo: Any) -> None:
+        mode = proxy.config.pool.mode
+        self.proxy = proxy
+        self.pool = pool
+        self.conninfo = conninfo
+        self.session_mode = mode == "session"
+        self.statement_mode = mode == "statement"
+        self.on_path = not self.session_mode or bool(proxy.path)
+        self.reset = (proxy.config.pool.reset or "DISCARD ALL").encode()
+        self.memo: Any = proxy.memo if self.on_path else None
+        self.clock = time.perf_counter
+        self.parked: parked.Parked | None = None
+        self.login: dict[str, str] = {}
+        self.parameters: dict[str, str] = {}
+        self.cancels = threading.RLock()
+
+    def session(self) -> Session | None:
+        """A new session; None where nothing needs one."""
+        if not self.on_path:
+            return None
+        from ..session import Session
+
+        return Session(
+            self.proxy.path, self.pool, pins=frozenset({"session"}) if self.session_mode else frozenset()
+        )
+
+    def learn(self, server: PGServer) -> None:
+        """Remember what the login to *server* told."""
+        pgconn: pq.abc.PGconn = server.pgconn
+        encoding = pgconn._encoding
+        self.login = {name: getattr(pgconn, name).decode(encoding) for name in _LOGIN}
+        self.parameters = PsycopgInfo(pgconn).get_parameters()
+        self.parked = parked.parked(parked.parameters_of(pgconn))

@@ -1,0 +1,112 @@
+"""What a session set beyond its login, and how transactions undo it.
+
+PostgreSQL keeps a stack of values per setting: SET LOCAL ends with the transaction, ROLLBACK restores the
+values of its BEGIN, ROLLBACK TO those of its SAVEPOINT (PostgreSQL, SQL Commands, SET: Notes). Here every
+change makes a new dict, so remembering a state is keeping a reference.
+
+``role`` and ``session_authorization`` are settings like any other, with two rules of their own: SET SESSION
+AUTHORIZATION resets the role, and RESET ALL leaves both alone.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TypeAlias
+
+from ..sql.statement import Setting
+
+Values: TypeAlias = MappingProxyType[str, str]
+Signature: TypeAlias = tuple[tuple[str, str], ...]
+
+EMPTY: Values = MappingProxyType({})
+# Kept by RESET ALL (GUC_NO_RESET_ALL in guc_tables.c).
+_NO_RESET_ALL = frozenset({"role", "session_authorization"})
+# They describe the transaction, not the session; SET of them ends with it.
+TRANSACTIONAL = frozenset({"transaction_isolation", "transaction_read_only", "transaction_deferrable"})
+
+
+class Settings:
+    """The settings of one session.
+
+    Attributes:
+        values: name → right-hand side as SQL text, in the order in which they were last set.
+        local: what SET LOCAL changed in the open transaction; name → SQL text, None for SET LOCAL … TO DEFAULT.
+        signature: equal for sessions whose `values` are equal; None when nothing was set.
+    """
+
+    __slots__ = ("_at_begin", "_savepoints", "local", "signature", "values")
+
+    def __init__(self) -> None:
+        self.values: Values = EMPTY
+        self.local: dict[str, str | None] = {}
+        self.signature: Signature | None = None
+        self._at_begin: Values | None = None
+        self._savepoints: list[tuple[str, Values, dict[str, str | None]]] = []
+
+    def apply(self, change: Setting, *, in_transaction: bool) -> None:
+        """Record *change*, which the server has accepted; its name and value must be text or None."""
+        name, value = change.name, change.value
+        if not isinstance(name, str) or not (value is None or isinstance(value, str)):
+            raise TypeError(f"the setting is not resolved: {change!r}")
+        if in_transaction and self._at_begin is None:
+            self._at_begin = self.values
+        if change.local or name in TRANSACTIONAL:
+            if in_transaction:  # outside a transaction it has no effect (a WARNING of the server)
+                self.local[name] = value
+            return
+        new = dict(self.values)
+        if name == "*":
+            new = {k: v for k, v in new.items() if k in _NO_RESET_ALL}
+        else:
+            if name == "session_authorization":
+                new.pop("role", None)
+            new.pop(name, None)
+            if value is not None:
+                new[name] = value
+        self._set(MappingProxyType(new))
+
+    def forget(self) -> None:
+        """Everything is back to the login's values: DISCARD ALL."""
+        self._set(EMPTY)
+        self.end()
+
+    def savepoint(self, name: str) -> None:
+        """SAVEPOINT *name*."""
+        if self._at_begin is None:
+            self._at_begin = self.values
+        self._savepoints.append((name, self.values, dict(self.local)))
+
+    def release(self, name: str) -> None:
+        """RELEASE *name*: it and the savepoints after it are gone, their changes stay."""
+        if (i := self._find(name)) is not None:
+            del self._savepoints[i:]
+
+    def rollback_to(self, name: str) -> None:
+        """ROLLBACK TO *name*: undo what came after; the savepoint itself stays."""
+        if (i := self._find(name)) is not None:
+            _, values, local = self._savepoints[i]
+            del self._savepoints[i + 1 :]
+            self.local = dict(local)
+            self._set(values)
+
+    def end(self, *, committed: bool = True) -> None:
+        """The transaction is over."""
+        if not committed and self._at_begin is not None:
+            self._set(self._at_begin)
+        self._at_begin = None
+        if self.local:
+            self.local = {}
+        if self._savepoints:
+            self._savepoints = []
+
+    def _find(self, name: str) -> int | None:
+        # The latest of equal names is meant (SQL Commands, SAVEPOINT).
+        for i in range(len(self._savepoints) - 1, -1, -1):
+            if self._savepoints[i][0] == name:
+                return i
+        return None
+
+    def _set(self, values: Values) -> None:
+        if values is not self.values:
+            self.values = values
+            self.signature = tuple(sorted(values.items())) or None
