@@ -1,0 +1,159 @@
+"""``python -m tests.conformance``: other people's suites against heliosproxy.
+
+Without arguments what packages ship (DB-API 2.0). With ``--psycopg PATH`` (its git repository, or a copy of
+the tag) psycopg's own suite as well: first with stock psycopg, whose results are kept for later runs in the
+same set-up, then with heliosproxy's classes in the place of psycopg's. The exit status is 0 when nothing
+fails but what known_failures.py lists.
+
+Arguments it does not know go to pytest, for a part of the suite with output on the terminal:
+
+    python -m tests.conformance --psycopg PATH --mode transaction tests/test_cursor.py -x --pdb
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+from .known_failures import RACES, bar, known_failures
+from .runner import SuiteError, cache_dir, log_file, run_suite, setup_key, suite_at
+from .verdict import BAD, Run, Verdict, judge
+
+
+def main() -> int:
+    options, arguments = _parser().parse_known_args()
+    if options.select:
+        arguments += ["-k", options.select]
+    variants = options.mode or ["session", "transaction"]
+    good = True
+    if not options.psycopg or not options.mode:
+        good = _packaged()
+    if not options.psycopg:
+        _say("psycopg's own suite was not run: --psycopg PATH, or make conformance PSYCOPG=path")
+        return 0 if good else 1
+    try:
+        suite = suite_at(options.psycopg)
+    except SuiteError as error:
+        _say(str(error))
+        return 2
+    stock = _baseline(suite, options.stock or "stock" in variants, arguments)
+    _show(stock, None)
+    ours = [variant for variant in variants if variant != "stock"]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        runs = list(pool.map(lambda variant: _run(suite, variant, arguments), ours))
+    verdicts = [judge(stock, run, known_failures(run.variant), bar(run.variant), RACES) for run in runs]
+    for run, verdict in zip(runs, verdicts, strict=True):
+        _show(run, verdict)
+    if options.json:
+        print(json.dumps([_summary(stock, None), *map(_summary, runs, verdicts)], indent=1))
+    return 0 if good and all(verdict.good for verdict in verdicts) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.conformance",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--psycopg", type=Path, metavar="PATH", help="psycopg's repository, or a copy of its tag"
+    )
+    parser.add_argument(
+        "--mode",
+        type=_variants,
+        help="session, transaction, both, stock, thin, or variants separated by commas, such as"
+        " transaction+cache,session+stock-cursors; without it: both, and the packaged suites",
+    )
+    parser.add_argument("--stock", action="store_true", help="run stock psycopg anew, whatever is kept")
+    parser.add_argument("--select", metavar="EXPR", help="pytest's -k")
+    parser.add_argument("--jobs", type=int, default=1, help="variants run at the same time (default 1)")
+    parser.add_argument("--json", action="store_true", help="the verdict as JSON on standard output")
+    return parser
+
+
+def _variants(text: str) -> list[str]:
+    variants = text.replace("both", "session,transaction").split(",")
+    for variant in variants:
+        if not re.fullmatch(r"stock|thin|(session|transaction)(\+(cache|stock-cursors))*", variant):
+            raise argparse.ArgumentTypeError(f"no such variant: {variant}")
+    return variants
+
+
+def _packaged() -> bool:
+    """The suites that come from package registries, as `make test` runs them."""
+    command = [sys.executable, "-m", "pytest", "-q", str(Path(__file__).parent)]
+    return subprocess.run(command, stdout=sys.stderr).returncode == 0
+
+
+def _baseline(suite: Path, anew: bool, arguments: Sequence[str]) -> Run:
+    """Stock psycopg's results: the kept ones, or those of a run now. A part of the suite is not kept."""
+    file = cache_dir() / f"stock-{setup_key(suite)}.json"
+    if file.exists() and not anew:
+        return Run.from_json(json.loads(file.read_text()))
+    run = _run(suite, "stock", arguments)
+    if run.whole:
+        file.write_text(json.dumps(run.to_json()))
+    return run
+
+
+def _run(suite: Path, variant: str, arguments: Sequence[str]) -> Run:
+    _say(f"{variant}: running" + ("" if arguments else f", log: {log_file(variant)}"))
+    return run_suite(suite, variant, arguments)
+
+
+def _show(run: Run, verdict: Verdict | None) -> None:
+    counts = ", ".join(f"{number} {outcome}" for outcome, number in run.counts.items())
+    _say(f"{run.variant}: {counts} in {run.seconds:.0f} s")
+    if verdict is None:
+        return
+    if run.pins is not None:
+        _say(f"  pins: {json.dumps(run.pins)}")
+    for test in verdict.unlisted:
+        result = verdict.failures[test]
+        _say(f"  {result.outcome.upper()}, not listed: {test}\n      {result.line}")
+    for test in set(verdict.never).difference(verdict.unlisted):
+        _say(f"  {verdict.failures[test].outcome.upper()}, which no list excuses: {test}")
+    for test in verdict.passing:
+        _say(f"  listed, but no failure: {test}")
+    for key in verdict.stale:
+        _say(f"  listed, but no such test: {key}")
+    number = len(verdict.failures)
+    _say(
+        f"  {number} failures that stock psycopg does not have ({number - len(verdict.unlisted)} listed,"
+        f" at most {verdict.bar}): {'good' if verdict.good else 'NOT GOOD'}"
+    )
+
+
+def _summary(run: Run, verdict: Verdict | None) -> dict[str, object]:
+    summary: dict[str, object] = {"variant": run.variant, "seconds": run.seconds, "counts": run.counts}
+    if verdict is None:
+        bad = {test: result for test, result in run.results.items() if result.outcome in BAD}
+        return {**summary, "failures": {test: asdict(result) for test, result in bad.items()}}
+    failures = {
+        test: {**asdict(result), "listed": test not in verdict.unlisted}
+        for test, result in verdict.failures.items()
+    }
+    return {
+        **summary,
+        "pins": run.pins,
+        "good": verdict.good,
+        "failures": failures,
+        "passing": verdict.passing,
+        "stale": verdict.stale,
+    }
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

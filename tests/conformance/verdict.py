@@ -1,0 +1,118 @@
+"""Whether a run of the suite is as good as stock psycopg's, but for what the table lists. No I/O."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+# "skipped" and "missing" fail only where stock psycopg ran the test: see `judge`.
+BAD = frozenset({"failed", "error", "hang", "crashed"})
+NEVER = frozenset({"hang", "crashed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a test: its outcome, and the line of the error or the reason of the skip."""
+
+    outcome: str
+    line: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of the suite.
+
+    Attributes:
+        variant: what was under test.
+        seconds: how long it took.
+        whole: whether every test was selected.
+        results: by test id.
+        pins: what the pools say about pinned leases; None when they do not.
+    """
+
+    variant: str
+    seconds: float
+    whole: bool
+    results: Mapping[str, Result]
+    pins: Mapping[str, Any] | None = None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return dict(Counter(result.outcome for result in self.results.values()).most_common())
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Run:
+        results = {test: Result(**result) for test, result in data["results"].items()}
+        return cls(**{**data, "results": results})
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is wrong with a run; nothing when it is `good`.
+
+    Attributes:
+        failures: tests that fail and do not with stock psycopg, with what happened.
+        unlisted: those of them the table does not have.
+        never: those of them that no table may excuse (hangs, crashes).
+        passing: what the table lists although it passes, or fails with stock psycopg, too.
+        stale: keys of the table that no test has; only in a whole run.
+        bar: the most failures allowed.
+    """
+
+    failures: Mapping[str, Result]
+    unlisted: list[str] = field(default_factory=list)
+    never: list[str] = field(default_factory=list)
+    passing: list[str] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
+    bar: int = 0
+
+    @property
+    def good(self) -> bool:
+        wrong = self.unlisted or self.never or self.passing or self.stale
+        return not wrong and len(self.failures) <= self.bar
+
+
+def judge(stock: Run, ours: Run, known: Mapping[str, str], bar: int, races: Collection[str] = ()) -> Verdict:
+    """Compares a run with stock psycopg's and with the table of known failures.
+
+    Args:
+        known: test id or beginning of ids -> reason.
+        bar: the most failures allowed.
+        races: ids or beginnings of ids of tests that fail with stock psycopg, but not every time.
+    """
+    failures: dict[str, Result] = {}
+    for test, result in ours.results.items():
+        reference = stock.results.get(test)
+        excused = any(covers(key, test) for key in races) and not any(covers(key, test) for key in known)
+        if excused or (
+            reference is not None and (reference.outcome in BAD or reference.outcome == "skipped")
+        ):
+            worse = result.outcome in NEVER and (reference is None or reference.outcome not in NEVER)
+        else:
+            worse = result.outcome in BAD or (reference is not None and result.outcome == "skipped")
+        if worse:
+            failures[test] = result
+    if ours.whole:
+        for test, reference in stock.results.items():
+            if test not in ours.results and reference.outcome not in BAD:
+                failures[test] = Result("missing", "not collected, or the run ended before")
+    covered = {key: [test for test in {**ours.results, **failures} if covers(key, test)] for key in known}
+    listed = {test for tests in covered.values() for test in tests}
+    return Verdict(
+        failures=failures,
+        unlisted=[test for test in failures if test not in listed],
+        never=[test for test, result in failures.items() if result.outcome in NEVER],
+        passing=sorted(listed - failures.keys()),
+        stale=[key for key, tests in covered.items() if not tests] if ours.whole else [],
+        bar=bar,
+    )
+
+
+def covers(key: str, test: str) -> bool:
+    """Whether a key of the table means *test*. No glob: brackets are part of an id."""
+    return test.startswith(key[:-1]) if key.endswith("*") else test == key
