@@ -3,8 +3,8 @@
 No I/O, no lock, no clock: the shell (`pool.py`, `cap.py`) calls the methods under its one lock, passes the
 time in, and afterwards, outside the lock, performs the `Plan` that came back.
 
-Only `take` and `put` need no lock: each is one atomic operation on the list of idle servers. So everybody else
-claims an idle server by removing it, and may find that somebody was faster. Whoever puts looks for waiters
+Only `take` and `put` need no lock: each is one atomic operation on the list of idle servers. So everybody
+claims an idle server by removing it, and may find that somebody else was faster. Whoever puts looks for waiters
 *afterwards*; whoever queues looks for idle servers *afterwards*: at least one of the two sees the other.
 
 Laws, which the tests check after every step:
@@ -49,10 +49,9 @@ class Core(Generic[S]):
         if not idle or stock.queue:
             return None
         try:
-            if idle[-1].signature == signature:
+            server = None if idle[-1].signature == signature else self._like(idle, signature)
+            if server is None:
                 server = idle.pop()
-            else:
-                server = self._like(idle, signature) or idle.pop()
         except IndexError:  # somebody was faster
             return None
         server.leased = True

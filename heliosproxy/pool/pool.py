@@ -142,7 +142,7 @@ class Pool(Generic[S]):
     async def lease_async(
         self,
         signature: object = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - the same call in both colours
+        timeout: float | None = None,
     ) -> S:
         """As `lease`, for a task of any event loop. Cancelling it hands on what it was granted meanwhile."""
         server = self.try_lease(signature)
