@@ -14,10 +14,12 @@ from heliosproxy.cache.functions import STABLE_BY_SETTINGS
 from heliosproxy.cache.policy_verdict import Verdict, union
 from heliosproxy.cache.policy_writes import Trust, effects, resolved
 from heliosproxy.sql.catalog import Catalog
+from heliosproxy.sql.catalog_facts import EVERYTHING, Base, Everything
 from heliosproxy.sql.catalog_names import attributes
 from heliosproxy.sql.statement import Kind, Statement
 
 _CATALOG_PATH = ("pg_catalog",)
+_ENTRY_BYTES = 400
 
 # Their input looks names up in the catalogue: by search_path, by role.
 _NAME_TYPES = frozenset(
@@ -64,7 +66,7 @@ class Policy:
         exclude_patterns: a bare verb (``"SELECT"``) names a kind of statement; anything else is a regular
             expression, searched in the text.
         tables: rules; those with ``enabled`` false are never kept.
-        memo_size: judgements remembered.
+        memo_size: bytes, about, for the verdicts remembered.
     """
 
     def __init__(
@@ -73,15 +75,16 @@ class Policy:
         allow_unordered_limit: bool = False,
         exclude_patterns: Sequence[str] = (),
         tables: Iterable[TableRule] = (),
-        memo_size: int = 10_000,
+        memo_size: int = 8_000_000,
     ) -> None:
         self._trust = Trust(tuple(trusted_functions))
         self._allow_unordered_limit = allow_unordered_limit
         self._excluded_verbs = tuple(p.upper() for p in exclude_patterns if _VERB.fullmatch(p))
         self._excluded = tuple(re.compile(p) for p in exclude_patterns if not _VERB.fullmatch(p))
         self._disabled = tuple(rule.name for rule in tables if not rule.enabled)
-        self._memo: dict[tuple[str, int, int, tuple[str, ...]], Verdict] = {}
+        self._memo: dict[tuple[str, int, int, tuple[str, ...], bool], Verdict] = {}
         self._memo_size = memo_size
+        self._memo_bytes = 0
 
     def judge(
         self, statement: Statement, catalog: Catalog, search_path: tuple[str, ...], temp: bool = False
@@ -92,14 +95,17 @@ class Policy:
             search_path: what `Catalog.search_path` says of the session's setting and effective role.
             temp: the session has, or may have, temporary tables, which shadow names (row 35).
         """
-        key = (statement.text, catalog.database_oid, catalog.epoch, search_path)
+        key = (statement.text, catalog.database_oid, catalog.epoch, search_path, temp)
         verdict = self._memo.get(key)
         if verdict is None:
-            if len(self._memo) >= self._memo_size:
+            verdict = self._judge(statement, catalog, search_path, temp)
+            written = () if isinstance(verdict.writes, Everything) else verdict.writes
+            size = _ENTRY_BYTES + len(statement.text) + 64 * (len(verdict.reads) + len(written))
+            if self._memo_bytes + size > self._memo_size:
                 self._memo.clear()
-            verdict = self._memo[key] = self._judge(statement, catalog, search_path)
-        if temp and verdict.cacheable:
-            return replace(verdict, cacheable=False, reason="temporary_tables")
+                self._memo_bytes = 0
+            self._memo_bytes += size
+            self._memo[key] = verdict
         return verdict
 
     def parameters_ok(self, values: Iterable[bytes | str | None]) -> bool:
@@ -110,35 +116,33 @@ class Policy:
         """
         return not any(value is not None and is_clock_word(value) for value in values)
 
-    def _judge(self, statement: Statement, catalog: Catalog, path: tuple[str, ...]) -> Verdict:
+    def _judge(self, statement: Statement, catalog: Catalog, path: tuple[str, ...], temp: bool) -> Verdict:
         if statement.parts:
-            return self._several(statement, catalog, path)
-        verdict = effects(statement, catalog, path, self._trust)
+            return self._several(statement, catalog, path, temp)
+        verdict = effects(statement, catalog, path, self._trust, temp)
         oids, known = resolved(statement.reads, catalog, path)
         base = catalog.reads(oids)
         reason = self._shape(statement) or self._body(statement, catalog, path)
-        if not reason and not known:
-            reason = "unknown_relation"
-        if not reason and not base.oids:
-            reason = "no_relation"  # nothing to win, and SELECT 1 asks whether the server is there
-        if not reason and base.reasons:
-            reason = min(base.reasons)
-        if not reason and (verdict.locks or verdict.opaque or verdict.writes):
-            reason = "writes"
         if not reason:
             views = (self._body(catalog.view_statement(oid), catalog, _CATALOG_PATH) for oid in base.views)
             reason = next(filter(None, views), "")
-        if not reason and any(base.oids & catalog.relations_named(name) for name in self._disabled):
-            reason = "table_disabled"
+        if not reason:
+            reason = self._relations(base, known, catalog)
+        if not reason and (verdict.locks or verdict.opaque or verdict.ddl or verdict.writes):
+            reason = "writes"
+        if not reason and temp:
+            reason = "temporary_tables"
         return replace(verdict, cacheable=not reason, reason=reason, reads=base.oids)
 
-    def _several(self, statement: Statement, catalog: Catalog, path: tuple[str, ...]) -> Verdict:
+    def _several(self, statement: Statement, catalog: Catalog, path: tuple[str, ...], temp: bool) -> Verdict:
         verdict = Verdict(False, "several_statements")
         for part in statement.parts:
-            one = self._judge(part, catalog, path)
-            if verdict.ddl or verdict.opaque or part.settings:
+            one = self._judge(part, catalog, path, temp)
+            moved = verdict.ddl or verdict.opaque or any(earlier.settings for earlier in statement.parts)
+            if moved and (one.writes or one.reads):
                 # What went before may have changed what names mean.
-                one = replace(one, writes=effects(part, catalog, path, self._trust).writes)
+                one = replace(one, writes=EVERYTHING)
+            temp |= part.temp
             verdict = replace(
                 verdict,
                 reads=verdict.reads | one.reads,
@@ -148,6 +152,18 @@ class Policy:
                 opaque=verdict.opaque or one.opaque,
             )
         return verdict
+
+    def _relations(self, base: Base, known: bool, catalog: Catalog) -> str:
+        """Return why what reads *base* is not kept, or ""."""
+        if base.reasons:
+            return min(base.reasons)
+        if not known:
+            return "unknown_relation"
+        if not base.oids:
+            return "no_relation"  # nothing to win, and SELECT 1 asks whether the server is there
+        if any(base.oids & catalog.relations_named(name) for name in self._disabled):
+            return "table_disabled"
+        return ""
 
     def _shape(self, statement: Statement) -> str:
         """Return why a statement of this shape is not kept, or ""."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from heliosproxy.cache.policy_verdict import Verdict, union
 from heliosproxy.sql.catalog import Catalog
 from heliosproxy.sql.catalog_effects import HARMLESS_VOLATILE, VALUE_FUNCTIONS
-from heliosproxy.sql.catalog_facts import EVERYTHING, Overloads, Routine, Writes, operations
+from heliosproxy.sql.catalog_facts import EVERYTHING, Everything, Overloads, Routine, Writes, operations
 from heliosproxy.sql.statement import Kind, Relation, Statement, TransactionOp
 
 _CATALOG_PATH = ("pg_catalog",)
@@ -27,36 +27,36 @@ class Trust:
         return routine.name in self._names or f"{routine.schema}.{routine.name}" in self._names
 
 
-def effects(statement: Statement, catalog: Catalog, path: tuple[str, ...], trust: Trust) -> Verdict:
+def effects(
+    statement: Statement, catalog: Catalog, path: tuple[str, ...], trust: Trust, temp: bool
+) -> Verdict:
     """Return a verdict without judgement on cacheability: writes, locks, ddl and opaque are filled in."""
     kind = statement.kind
-    writes, opaque = called(statement, catalog, path, trust)
-    locks = statement.row_locks or kind is Kind.LOCK or any(_is_lock(f.name) for f in statement.functions)
-    ddl = False
     if kind in _OPAQUE:
-        return Verdict(False, locks=True, writes=EVERYTHING, ddl=True, opaque=True)
+        return Verdict(False, writes=EVERYTHING, locks=True, ddl=True, opaque=True)
+    writes, opaque = called(statement, catalog, path, trust)
+    # What is not understood may have created and dropped, too.
+    ddl = isinstance(writes, Everything)
     if kind is Kind.DDL:
-        ddl = not statement.temp
-        event_triggers = catalog.writes_of_functions(catalog.rows.event_triggers)
-        writes = EVERYTHING if ddl else union(writes, event_triggers)
+        ddl |= not statement.temp or _hooks(statement, catalog, path)
+        fired = catalog.writes_of_functions(catalog.rows.event_triggers)
+        writes = EVERYTHING if ddl else union(writes, fired)
     elif kind is Kind.REFRESH:
         # The view itself is never kept; its query may run functions that write.
-        writes = union(writes, _written(statement, catalog, path, statement.reads | statement.writes))
+        writes = union(writes, _written(statement, statement.reads | statement.writes, catalog, path, temp))
     elif kind is Kind.MAINTENANCE:
         if any(word in statement.text.lower() for word in _REORDERING):
             writes = EVERYTHING
-    elif statement.writes_anything:
+    elif statement.writes_anything or _resolves_prepared(statement):
         writes = EVERYTHING
-    elif kind is Kind.TRANSACTION:
-        transaction = statement.transaction
-        if transaction is not None and transaction.op is TransactionOp.COMMIT_PREPARED:
-            writes = EVERYTHING  # who prepared it, and what it wrote, is not in the text
-    elif statement.temp and statement.kind is Kind.SELECT:
-        pass  # SELECT INTO TEMP writes a relation that nobody else sees
+    elif kind is Kind.SELECT and statement.writes and not statement.temp:
+        ddl, writes = True, EVERYTHING  # SELECT INTO; or an INSERT in a WITH, told apart by what exists
+        if resolved(statement.writes, catalog, path)[1]:
+            ddl, writes = False, _written(statement, statement.writes, catalog, path, temp)
     elif statement.writes:
-        writes = union(writes, _written(statement, catalog, path, statement.writes))
-        if kind is Kind.SELECT and _creates(statement, catalog, path):
-            ddl = True  # SELECT INTO
+        temp |= statement.temp
+        writes = union(writes, _written(statement, statement.writes, catalog, path, temp))
+    locks = statement.row_locks or kind is Kind.LOCK or any(_is_lock(f.name) for f in statement.functions)
     return Verdict(False, writes=writes, locks=locks, ddl=ddl, opaque=opaque)
 
 
@@ -68,7 +68,9 @@ def called(
     # A view runs the functions of its definition.
     views = catalog.reads(resolved(statement.reads, catalog, path)[0]).views
     bodies += [(catalog.view_statement(oid), _CATALOG_PATH) for oid in views]
-    oids = {routine.oid for routine in catalog.foreign_casts() if routine not in trust}
+    oids: set[int] = set()
+    if statement.reads or statement.writes or statement.functions or statement.type_casts:
+        oids = {routine.oid for routine in catalog.foreign_casts() if routine not in trust}
     for body, names in bodies:
         routines = catalog.rows.routines
         attributes = catalog.effects.attributes(body.text)
@@ -99,14 +101,40 @@ def _may_do_anything(found: Overloads, name: str) -> bool:
 
 
 def _written(
-    statement: Statement, catalog: Catalog, path: tuple[str, ...], relations: frozenset[Relation]
+    statement: Statement,
+    relations: frozenset[Relation],
+    catalog: Catalog,
+    path: tuple[str, ...],
+    temp: bool,
 ) -> Writes:
-    oids, known = resolved(relations, catalog, path)
-    return catalog.writes(oids, operations(statement)) if known else EVERYTHING
+    oids: set[int] = set()
+    for relation in relations:
+        oid = catalog.resolve(relation, path)
+        if temp and (relation.schema is None or relation.schema.startswith("pg_temp")):
+            # It may be a temporary relation, perhaps a view or with a trigger.
+            if relation.name in catalog.rows.hooked_temporary:
+                return EVERYTHING
+        elif oid is None:
+            return EVERYTHING
+        if oid is not None:
+            oids.add(oid)
+    return catalog.writes(oids, operations(statement))
 
 
-def _creates(statement: Statement, catalog: Catalog, path: tuple[str, ...]) -> bool:
-    return not resolved(statement.writes, catalog, path)[1]
+def _hooks(statement: Statement, catalog: Catalog, path: tuple[str, ...]) -> bool:
+    """Whether the temporary relation that is created may, when written, write others (`hooked_temporary`)."""
+    if "AS" in statement.verb.split():
+        return False
+    text = statement.text.lower()
+    if "VIEW" in statement.verb or any(word in text for word in ("inherits", "like", "partition")):
+        return True
+    return any(catalog.functions(function, path).user for function in statement.functions)
+
+
+def _resolves_prepared(statement: Statement) -> bool:
+    """COMMIT PREPARED: who prepared it, and what it wrote, is not in the text."""
+    transaction = statement.transaction
+    return transaction is not None and transaction.op is TransactionOp.COMMIT_PREPARED
 
 
 def _is_lock(name: str) -> bool:

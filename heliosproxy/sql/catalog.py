@@ -58,6 +58,7 @@ class Snapshot:
     cast_functions: tuple[int, ...]
     checked_domains: frozenset[str]
     event_triggers: tuple[int, ...]
+    hooked_temporary: frozenset[str]
     schemas: Mapping[str, Schema]
     roles: Roles
 

@@ -11,150 +11,56 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from heliosproxy.sql.analyse import analyse
-from heliosproxy.sql.catalog_facts import EVERYTHING, Everything, Routine, operations
+from heliosproxy.sql.catalog_facts import EVERYTHING, FIRST_USER_OID, Everything, Routine, operations, words
 from heliosproxy.sql.catalog_names import attributes
 from heliosproxy.sql.statement import Function, Kind, Relation, Statement
 
 # C functions cannot be read. Those of these extensions are known to compute, and to write no table.
-HARMLESS_EXTENSIONS = frozenset(
-    [
-        "autoinc",
-        "bloom",
-        "btree_gin",
-        "btree_gist",
-        "citext",
-        "cube",
-        "dict_int",
-        "dict_xsyn",
-        "earthdistance",
-        "fuzzystrmatch",
-        "hstore",
-        "insert_username",
-        "intarray",
-        "isn",
-        "ltree",
-        "moddatetime",
-        "pg_trgm",
-        "pg_uuidv7",
-        "pgcrypto",
-        "seg",
-        "tcn",
-        "unaccent",
-        "uuid-ossp",
-        "vector",
-    ]
+HARMLESS_EXTENSIONS = words(
+    """
+    autoinc bloom btree_gin btree_gist citext cube dict_int dict_xsyn earthdistance fuzzystrmatch hstore
+    insert_username intarray isn ltree moddatetime pg_trgm pg_uuidv7 pgcrypto seg tcn unaccent uuid-ossp
+    vector
+    """
 )
 
 # Volatile functions of pg_catalog that write no table: they draw, wait, lock, notify, count sequences, or
 # change the session. Every other volatile one is taken to write anything (query_to_xml runs its argument).
-HARMLESS_VOLATILE = frozenset(
-    [
-        "clock_timestamp",
-        "timeofday",
-        "random",
-        "random_normal",
-        "setseed",
-        "gen_random_uuid",
-        "uuidv4",
-        "uuidv7",
-        "nextval",
-        "setval",
-        "currval",
-        "lastval",
-        "pg_sleep",
-        "pg_sleep_for",
-        "pg_sleep_until",
-        "pg_notify",
-        "set_config",
-        "pg_advisory_lock",
-        "pg_advisory_lock_shared",
-        "pg_advisory_unlock",
-        "pg_advisory_unlock_all",
-        "pg_advisory_unlock_shared",
-        "pg_advisory_xact_lock",
-        "pg_advisory_xact_lock_shared",
-        "pg_try_advisory_lock",
-        "pg_try_advisory_lock_shared",
-        "pg_try_advisory_xact_lock",
-        "pg_try_advisory_xact_lock_shared",
-        "pg_cancel_backend",
-        "pg_terminate_backend",
-        "pg_is_in_recovery",
-        "pg_last_wal_receive_lsn",
-        "pg_last_wal_replay_lsn",
-        "pg_last_xact_replay_timestamp",
-        "pg_current_wal_lsn",
-        "pg_current_wal_insert_lsn",
-        "pg_current_wal_flush_lsn",
-        "pg_relation_size",
-        "pg_table_size",
-        "pg_indexes_size",
-        "pg_total_relation_size",
-        "pg_database_size",
-        "pg_tablespace_size",
-        "pg_blocking_pids",
-        "pg_safe_snapshot_blocking_pids",
-        "pg_isolation_test_session_is_blocked",
-        "txid_status",
-        "pg_xact_status",
-        "pg_reload_conf",
-        "pg_stat_clear_snapshot",
-        "pg_stat_force_next_flush",
-        "pg_log_backend_memory_contexts",
-        "pg_control_system",
-        "pg_control_checkpoint",
-        "pg_notification_queue_usage",
-        "pg_lock_status",
-        "pg_column_compression",
-        "pg_get_wal_replay_pause_state",
-    ]
+HARMLESS_VOLATILE = words(
+    """
+    clock_timestamp timeofday random random_normal setseed gen_random_uuid uuidv4 uuidv7 nextval setval
+    currval lastval pg_sleep pg_sleep_for pg_sleep_until pg_notify set_config pg_advisory_lock
+    pg_advisory_lock_shared pg_advisory_unlock pg_advisory_unlock_all pg_advisory_unlock_shared
+    pg_advisory_xact_lock pg_advisory_xact_lock_shared pg_try_advisory_lock pg_try_advisory_lock_shared
+    pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared pg_cancel_backend pg_terminate_backend
+    pg_is_in_recovery pg_last_wal_receive_lsn pg_last_wal_replay_lsn pg_last_xact_replay_timestamp
+    pg_current_wal_lsn pg_current_wal_insert_lsn pg_current_wal_flush_lsn pg_relation_size pg_table_size
+    pg_indexes_size pg_total_relation_size pg_database_size pg_tablespace_size pg_blocking_pids
+    pg_safe_snapshot_blocking_pids pg_isolation_test_session_is_blocked txid_status pg_xact_status
+    pg_reload_conf pg_stat_clear_snapshot pg_stat_force_next_flush pg_log_backend_memory_contexts
+    pg_control_system pg_control_checkpoint pg_notification_queue_usage pg_lock_status
+    pg_column_compression pg_get_wal_replay_pause_state
+    """
 )
 
 # SQL value functions are no rows of pg_proc; the analyser names them in pg_catalog.
-VALUE_FUNCTIONS = frozenset(
-    [
-        "current_date",
-        "current_time",
-        "current_timestamp",
-        "localtime",
-        "localtimestamp",
-        "current_role",
-        "current_user",
-        "user",
-        "session_user",
-        "current_catalog",
-        "current_schema",
-    ]
+VALUE_FUNCTIONS = words(
+    """
+    current_date current_time current_timestamp localtime localtimestamp current_role current_user user
+    session_user current_catalog current_schema
+    """
 )
 
-_READABLE = frozenset({Kind.SELECT, Kind.INSERT, Kind.UPDATE, Kind.DELETE, Kind.MERGE, Kind.TRUNCATE})
+_READABLE = frozenset(
+    {Kind.SELECT, Kind.INSERT, Kind.UPDATE, Kind.DELETE, Kind.MERGE, Kind.TRUNCATE, Kind.NOTIFY, Kind.EMPTY}
+)
 # Of plpgsql (PLpgSQL_stmt_…). The others (dynexecute, dynfors, call, commit, rollback, and whatever a later
 # version brings) run what cannot be read here.
-_UNDERSTOOD = frozenset(
-    [
-        "assert",
-        "assign",
-        "block",
-        "case",
-        "close",
-        "execsql",
-        "exit",
-        "fetch",
-        "foreach_a",
-        "forc",
-        "fori",
-        "fors",
-        "getdiag",
-        "if",
-        "loop",
-        "open",
-        "perform",
-        "raise",
-        "return",
-        "return_next",
-        "return_query",
-        "while",
-    ]
+_UNDERSTOOD = words(
+    """
+    assert assign block case close execsql exit fetch foreach_a forc fori fors getdiag if loop open
+    perform raise return return_next return_query while
+    """
 )
 _PARSE_EXPRESSION = 2  # RawParseMode of PostgreSQL; 3 to 5 are assignments to targets of 1 to 3 names
 
@@ -204,7 +110,7 @@ class Effects:
         todo = list(functions)
         while todo:
             oid = todo.pop()
-            if oid in seen or (oid not in self._routines and oid < 16384):
+            if oid in seen or (oid not in self._routines and oid < FIRST_USER_OID):
                 continue  # a trigger function of PostgreSQL's own computes or compares
             seen.add(oid)
             effect = self._memo.get(oid)
@@ -250,7 +156,7 @@ class Effects:
         elif routine.language == "plpgsql":
             effect = self._texts(_plpgsql(routine.source))
         else:
-            effect = self._texts([routine.source])
+            effect = self._texts([_sql(routine.source)])
         if isinstance(effect, Everything):
             return EVERYTHING
         return effect._replace(calls=effect.calls | frozenset(routine.calls))
@@ -271,8 +177,6 @@ class Effects:
         return Effect(frozenset(writes), frozenset(calls))
 
     def _statement(self, statement: Statement) -> Effect | Everything:
-        if statement.kind is Kind.EMPTY:
-            return _NOTHING
         if statement.writes_anything or statement.temp or statement.kind not in _READABLE:
             return EVERYTHING
         ops = operations(statement)
@@ -293,6 +197,15 @@ class Effects:
     def _relations(self, relation: Relation) -> set[int]:
         found = self._relations_named.get(relation.name, {})
         return {oid for schema, oid in found.items() if relation.schema in (None, schema)}
+
+
+def _sql(source: str) -> str:
+    """Return the statements of an SQL function; a body in the standard's style is deparsed by the server."""
+    if source.startswith("RETURN "):
+        return "SELECT " + source.removeprefix("RETURN ")
+    if source.startswith("BEGIN ATOMIC"):
+        return source.removeprefix("BEGIN ATOMIC").rstrip().removesuffix("END")
+    return source
 
 
 def _plpgsql(source: str) -> list[str] | None:

@@ -105,6 +105,7 @@ def _load(cursor: psycopg.Cursor[tuple[Any, ...]], epoch: int) -> Catalog:
             cast_functions=tuple(row[0] for row in rows(queries.CASTS)),
             checked_domains=frozenset(row[0] for row in rows(queries.DOMAINS)),
             event_triggers=tuple(row[0] for row in rows(queries.EVENT_TRIGGERS)),
+            hooked_temporary=frozenset(row[0] for row in rows(queries.HOOKED_TEMPORARY)),
             schemas={row[0]: Schema(row[0], row[1], frozenset(row[2])) for row in rows(queries.SCHEMAS)},
             roles=Roles(
                 {row[0]: Role(row[1], row[2], tuple(row[3])) for row in rows(queries.roles(version))}, owner

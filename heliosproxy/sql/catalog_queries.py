@@ -98,6 +98,16 @@ DOMAINS: Final = """
     SELECT typname FROM pg_type AS t
     WHERE typtype = 'd' AND EXISTS (SELECT FROM pg_constraint WHERE contypid = t.oid) AND t.oid >= 16384"""
 
+# Temporary relations, of whatever session, that do more than keep rows: a write to them may reach others.
+HOOKED_TEMPORARY: Final = f"""
+    SELECT DISTINCT relname FROM pg_class AS c
+    WHERE relpersistence = 't' AND relkind NOT IN ('i', 'I', 't', 'S', 'c')
+      AND (relkind = 'v' OR relhasrules
+           OR EXISTS (SELECT FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal)
+           OR EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid)
+           OR EXISTS (SELECT FROM ({EXPRESSION_FUNCTIONS}) AS e (relation, function) WHERE relation = c.oid))
+    ORDER BY relname"""  # noqa: S608 - made of constants
+
 EVENT_TRIGGERS: Final = "SELECT evtfoid FROM pg_event_trigger WHERE evtenabled <> 'D'"
 
 SCHEMAS: Final = """
@@ -138,6 +148,7 @@ def probe(version: int) -> str:
         "(SELECT coalesce(sum(hashtextextended(m::text, 0)), 0) FROM pg_auth_members AS m)",
         "(SELECT coalesce(sum(hashtextextended(i::text, 0)), 0) FROM pg_inherits AS i)",
         "(SELECT sum(hashtextextended(m::text, 0)) FROM pg_ts_config_map AS m)",
+        f"(SELECT string_agg(relname, ',') FROM ({HOOKED_TEMPORARY}) AS h)",  # noqa: S608 - constants
         "extract(epoch FROM pg_conf_load_time())",
         "extract(epoch FROM pg_postmaster_start_time())",
         "(SELECT system_identifier FROM pg_control_system())",
@@ -148,12 +159,14 @@ def probe(version: int) -> str:
     return f"SELECT concat_ws(':', {', '.join(digests)})"
 
 
+_RELATIONS: Final = "relkind IN ('r', 'v', 'm', 'f', 'p', 'S') AND relpersistence <> 't'"
+_LASTING: Final = f"(SELECT oid FROM pg_class WHERE {_RELATIONS})"  # noqa: S608 - made of constants
 _WATCHED: Final = {
-    "pg_class": "relkind IN ('r', 'v', 'm', 'f', 'p', 'S') AND relpersistence <> 't'",
+    "pg_class": _RELATIONS,
     "pg_proc": "oid >= 16384",
     "pg_trigger": "NOT tgisinternal OR tgfoid >= 16384",
-    "pg_constraint": "oid >= 16384",
-    "pg_rewrite": "oid >= 16384",
+    "pg_constraint": f"oid >= 16384 AND (conrelid = 0 OR conrelid IN {_LASTING})",
+    "pg_rewrite": f"oid >= 16384 AND ev_class IN {_LASTING}",
     "pg_operator": "oid >= 16384",
     "pg_cast": "oid >= 16384",
     "pg_namespace": "nspname !~ '^pg_(toast|temp)'",
