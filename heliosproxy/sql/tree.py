@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, cast
 
@@ -24,26 +25,42 @@ _OPTIONS = {
     "transaction_deferrable": "deferrable",
 }
 
-# What one text holds in the memo beside itself, in bytes; and what each setting, hint or transaction adds.
-# Sets are few and statements many, so equal ones are shared. tests/sql/test_memo.py compares the sum with
-# the process's own size.
+# What one text holds in the memo beside itself, in bytes; what each name adds, and each setting, hint or transaction.
+# tests/sql/test_memo.py compares the sum with the process's own size, sets shared and not shared.
 _BASE = 450
+_NAME = 120
 _MORE = 400
+_FEW = 16
 
 _PG_SETTINGS = frozenset({"pg_settings", ("pg_catalog", "pg_settings")})
 
 
-@lru_cache(4096)
+def _sharing(make: Callable[[frozenset[Any]], frozenset[Any]]) -> Callable[[set[Any]], frozenset[Any]]:
+    """*make* with its recent results shared: sets are few, statements many.
+
+    A hostile statement may name thousands of functions; such a set is not kept beyond its statement.
+    """
+    shared = lru_cache(1024)(make)
+
+    def freeze(names: set[Any]) -> frozenset[Any]:
+        if not names:
+            return _NOTHING
+        return shared(frozenset(names)) if len(names) <= _FEW else make(frozenset(names))
+
+    return freeze
+
+
+@_sharing
 def _relations(names: frozenset[Name]) -> frozenset[Relation]:
     return frozenset(Relation(None, n) if isinstance(n, str) else Relation(*n) for n in names)
 
 
-@lru_cache(4096)
+@_sharing
 def _functions(names: frozenset[Name]) -> frozenset[Function]:
     return frozenset(Function(None, n) if isinstance(n, str) else Function(*n) for n in names)
 
 
-@lru_cache(4096)
+@_sharing
 def _words(words: frozenset[str]) -> frozenset[str]:
     return words
 
@@ -101,7 +118,7 @@ def _several(text: str, parts: tuple[Statement, ...], found: dict[str, str]) -> 
         parts=parts,
         hints=found,
         returns_rows=any(p.returns_rows for p in parts),
-        cost=cost(text) + sum(p.cost for p in parts),
+        cost=cost(text) + sum(p.cost + _NAME * _names(p) for p in parts),
     )
 
 
@@ -152,24 +169,24 @@ def _describe(text: str, node: Node, found: dict[str, str]) -> Statement:
     if facts.temp:
         facts.pins.add("temp_table")
     draft.text = text
-    draft.reads = _relations(frozenset(facts.reads)) if facts.reads else _NOTHING
-    draft.writes = _relations(frozenset(facts.writes)) if facts.writes else _NOTHING
+    draft.reads = _relations(facts.reads)
+    draft.writes = _relations(facts.writes)
     draft.writes_anything = facts.writes_anything
-    draft.functions = _functions(frozenset(facts.functions)) if facts.functions else _NOTHING
-    draft.operators = _functions(frozenset(facts.operators)) if facts.operators else _NOTHING
-    draft.type_casts = _words(frozenset(facts.types)) if facts.types else _NOTHING
+    draft.functions = _functions(facts.functions)
+    draft.operators = _functions(facts.operators)
+    draft.type_casts = _words(facts.types)
     draft.parameters = facts.parameters
     draft.clock = facts.clock
     draft.row_locks = facts.row_locks
     draft.tablesample = facts.tablesample
     draft.unordered_limit = facts.unordered_limit
     draft.settings = tuple(settings)
-    draft.pins = _words(frozenset(facts.pins)) if facts.pins else _NOTHING
+    draft.pins = _words(facts.pins)
     draft.temp = facts.temp
     draft.simple_only = False
     draft.parts = ()
     draft.hints = found
-    draft.cost = cost(text)
+    draft.cost = cost(text) + _NAME * _names(draft)
     if settings or found or draft.transaction:
         draft.cost += _MORE * (len(settings) + len(found) + 1)
     draft.__class__ = Statement
@@ -195,6 +212,16 @@ def _transaction(body: Node) -> tuple[Transaction, str]:
 def cost(text: str) -> int:
     """Bytes that the facts of *text* hold when they are plain."""
     return _BASE + sys.getsizeof(text)
+
+
+def _names(facts: Any) -> int:
+    return (
+        len(facts.reads)
+        + len(facts.writes)
+        + len(facts.functions)
+        + len(facts.operators)
+        + len(facts.type_casts)
+    )
 
 
 def _from_calls(facts: Facts, tag: str, body: Node) -> list[Setting]:

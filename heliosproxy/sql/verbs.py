@@ -101,9 +101,19 @@ _DDL_VERBS = {
     "AlterCollationStmt": "ALTER COLLATION",
 }
 _OBJECTS = {
-    "MATVIEW": "MATERIALIZED VIEW",
+    "ATTRIBUTE": "TYPE",
+    "DOMCONSTRAINT": "DOMAIN",
     "FDW": "FOREIGN DATA WRAPPER",
+    "FOREIGN_SERVER": "SERVER",
+    "MATVIEW": "MATERIALIZED VIEW",
+    "OPCLASS": "OPERATOR CLASS",
+    "OPFAMILY": "OPERATOR FAMILY",
+    "STATISTIC_EXT": "STATISTICS",
+    "TABCONSTRAINT": "TABLE",
+    "TSCONFIGURATION": "TEXT SEARCH CONFIGURATION",
     "TSDICTIONARY": "TEXT SEARCH DICTIONARY",
+    "TSPARSER": "TEXT SEARCH PARSER",
+    "TSTEMPLATE": "TEXT SEARCH TEMPLATE",
 }
 # The object of these is in the statement.
 _BY_OBJECT = {
@@ -125,6 +135,8 @@ def ddl_verb(tag: str, body: Node) -> str | None:
     if tag in _BY_OBJECT:
         word, key = _BY_OBJECT[tag]
         what = body.get(key, "").removeprefix("OBJECT_")
+        if what == "COLUMN":
+            what = body.get("relationType", "").removeprefix("OBJECT_")
         return f"{word} {_OBJECTS.get(what, what.replace('_', ' '))}"
     if tag in ("GrantStmt", "GrantRoleStmt"):
         role = " ROLE" if tag == "GrantRoleStmt" else ""
