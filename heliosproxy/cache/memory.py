@@ -53,5 +53,5 @@ def key_size(key: object) -> int:
     size = sys.getsizeof(key)
     if isinstance(key, tuple):
         for part in key:
-            size += key_size(part)
+            size += key_size(part) if isinstance(part, tuple) else sys.getsizeof(part)
     return size

@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -162,6 +163,8 @@ class Rows:
 
 
 def _unlinked_file() -> int:
+    if sys.platform == "linux":  # needs no writable directory, which a container may lack
+        return os.memfd_create("heliosproxy")
     file, path = tempfile.mkstemp()
     os.unlink(path)
     return file

@@ -39,7 +39,7 @@ class Stats:
     def __init__(self, store: Store) -> None:
         """Start at zero; *store* adds its own counters to `snapshot`."""
         self._store = store
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant: the collector may drop, and so count, a session anywhere
         self._looks = 0
         self.hit: Callable[[], int] = count().__next__
         self.miss: Callable[[], int] = count().__next__

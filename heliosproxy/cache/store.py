@@ -20,8 +20,11 @@ from . import forking
 from .memory import key_size as key_size
 from .memory import result_size as result_size
 
-OVERHEAD = 800
-"""Bytes of an entry besides payload, key and facts: itself, its slots and relations, its place in the order."""
+OVERHEAD = 500
+"""Bytes of an entry besides payload, key, facts and relations: itself, its place in the order."""
+
+RELATION = 140
+"""Bytes per relation of an entry: its OID in a set, its slot in a tuple."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -178,7 +181,8 @@ class Store:
         entry.created = self._clock()
         if self.ttl is not None:
             entry.expires = min(entry.expires, entry.created + self.ttl)
-        entry.charge = entry.size + key_size(key) + entry.statement.cost + OVERHEAD
+        own = OVERHEAD + RELATION * len(entry.relations)
+        entry.charge = entry.size + key_size(key) + entry.statement.cost + own
         with self._lock:
             old = self._entries.get(key)
             if old is not None:

@@ -59,7 +59,8 @@ class Versions:
         self._start()
 
     def _start(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: the collector may drop a session anywhere, and that ends its writes.
+        self._lock = threading.RLock()
         # Ours once more, as a list: an item of a list costs 10 ns, of a memoryview 75.
         self._own = [0] * self.rows.slots
         self._row: memoryview | None = None
