@@ -74,7 +74,8 @@ class Pools:
 
         Args:
             connect, connect_async: open one connection for the pool; those of the first asking are kept.
-            name: for messages and statistics; "" (default) = "database as user on node".
+            name: for messages and statistics; "" (default) = "database as user on node";
+                numbered if another pool has it.
 
         Raises:
             PoolClosed: the Proxy is closed, or was while asking.
@@ -87,7 +88,9 @@ class Pools:
                 if self.closed:
                     raise PoolClosed("the Proxy is closed")
                 if pool is None or pool.closed:
-                    pool = Pool(self, key, options, connect, connect_async, name)
+                    pool = Pool(
+                        self, key, options, connect, connect_async, self._unique(name or str(key), key)
+                    )
                     self._by_key[key] = pool
                     self._every.add(pool)
                     self.core.stocks[pool.stock] = None
@@ -119,6 +122,15 @@ class Pools:
             "waiting": self.core.waiting,
             "pools": {pool.name: pool.stats() for pool in self},
         }
+
+    def _unique(self, name: str, key: PoolKey) -> str:
+        # Same database, user and node, but other parameters or environment.
+        taken = {pool.name for other, pool in self._by_key.items() if other != key}
+        number, unique = 1, name
+        while unique in taken:
+            number += 1
+            unique = f"{name} ({number})"
+        return unique
 
     # For the pools.
 

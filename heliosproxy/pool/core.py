@@ -28,6 +28,9 @@ PATIENCE = 0.5
 Taking one costs a reconnect: without this, two pools at the cap would reconnect at every release."""
 
 
+# `plan: Plan[S] = Plan()` throughout: calling `Plan[S]()` takes typing's detour of 5 µs.
+
+
 class Core(Generic[S]):
     """All pools under one cap; *cap* None = no limit."""
 
@@ -71,7 +74,8 @@ class Core(Generic[S]):
 
     def settle(self, stock: Stock[S], now: float, plan: Plan[S] | None = None) -> Plan[S]:
         """Hand what is idle in *stock* to whoever waits; close it if the pool is closed."""
-        plan = Plan[S]() if plan is None else plan
+        if plan is None:
+            plan = Plan()
         while stock.idle:
             mine = next(iter(stock.queue), None)
             other = self._eldest(besides=stock)
@@ -97,7 +101,7 @@ class Core(Generic[S]):
         stock = waiter.stock
         waiter.since = now
         waiter.epoch = self.epoch
-        plan = Plan[S]()
+        plan: Plan[S] = Plan()
         if stock.closed:
             waiter.grant = Grant.CLOSED
         elif (server := self.take(stock, waiter.signature)) is not None:
@@ -146,13 +150,13 @@ class Core(Generic[S]):
         if not server.leased:
             self._refuse_twice(stock, server)
             return None
-        plan = Plan[S]()
+        plan: Plan[S] = Plan()
         self._remove(stock, server, plan)
         return self._refill(plan)
 
     def swap(self, waiter: Waiter[S], server: S) -> Plan[S]:
         """*waiter* was handed a dead server: close that, and let it connect in its place instead."""
-        plan = Plan[S]()
+        plan: Plan[S] = Plan()
         self._remove(waiter.stock, server, plan)
         self._reserve(waiter.stock)
         waiter.grant = Grant.CONNECT
@@ -175,7 +179,7 @@ class Core(Generic[S]):
 
     def sweep(self, now: float) -> Plan[S] | None:
         """Close what is idle beyond ``max_idle`` (above ``min_size``) or beyond its lifetime."""
-        plan = Plan[S]()
+        plan: Plan[S] = Plan()
         for stock in self.stocks:
             options = stock.options
             for server in stock.idle.copy():  # longest idle first
@@ -187,7 +191,7 @@ class Core(Generic[S]):
 
     def close(self, stock: Stock[S]) -> Plan[S]:
         """Close what is idle, send the waiters away; what is leased is closed when it comes back."""
-        plan = Plan[S]()
+        plan: Plan[S] = Plan()
         stock.closed = True
         while (server := self._claim(stock)) is not None:
             self._remove(stock, server, plan)

@@ -25,7 +25,7 @@ class Pool(Generic[S]):
 
     Attributes:
         key, options: what it was made for, and with.
-        name: for messages and statistics; default "database as user on node".
+        name: for messages and statistics; unique within its `Pools`.
         ddl_epoch: raised by whoever learns of DDL, so that connections re-prepare; new ones start with it.
         connect, connect_async: open one server connection; whatever they raise reaches who asked for it.
     """
@@ -54,13 +54,13 @@ class Pool(Generic[S]):
         options: PoolOptions,
         connect: Callable[[Pool[S]], S],
         connect_async: Callable[[Pool[S]], Awaitable[S]],
-        name: str = "",
+        name: str,
     ) -> None:
         self.key = key
         self.options = options
         self.connect = connect
         self.connect_async = connect_async
-        self.name = name or str(key)
+        self.name = name
         self.ddl_epoch = 0
         self._pools = pools
         self._core = pools.core

@@ -273,3 +273,32 @@ def test_a_server_put_back_between_looking_and_queueing_is_found() -> None:
     assert seen_waiting == [False]
     assert waiter.grant is server
     assert plan.wake == [waiter]
+
+
+def test_between_a_put_and_its_settling_nobody_overtakes_the_queue() -> None:
+    """put() takes no lock: others may ask before the one who put comes back to hand over."""
+    core: Core[Server] = Core(1)
+    stock = stock_of(core, 1)
+    server = core.take(stock, None)
+    assert server is not None
+    elder, mine, younger = Waiter(stock_of(core, 0)), Waiter(stock), Waiter(stock_of(core, 0))
+    core.ask(elder, 0.0)
+    core.ask(mine, 0.0)
+    assert core.put(stock, server, 0.0)
+    assert core.take(stock, None) is None
+    plan = core.ask(younger, 0.0)
+    assert younger.grant is None
+    assert plan.wake == [elder]
+    assert plan.close == [server]
+
+
+def test_what_was_granted_before_a_fork_is_no_place_in_the_child() -> None:
+    core: Core[Server] = Core(1)
+    stock = stock_of(core, 0)
+    connecting, waiting = Waiter(stock), Waiter(stock)
+    core.ask(connecting, 0.0)
+    core.ask(waiting, 0.0)
+    core.forget()
+    for waiter in (connecting, waiting):
+        assert core.withdraw(waiter, 0.0) is None
+    assert core.size == core.waiting == stock.size == 0

@@ -335,6 +335,9 @@ def test_one_key_has_one_pool_and_one_set_of_options(world: Any) -> None:
     pool = w.pool()
     assert w.pool() is pool
     assert list(w.pools) == [pool]
+    same_but_for_parameters = pool.key._replace(conninfo="sslmode=require")
+    other = w.pools.pool(same_but_for_parameters, pool.options, pool.connect, pool.connect_async)
+    assert (pool.name, other.name) == ("shop as app on primary", "shop as app on primary (2)")
     with pytest.raises(ValueError, match="other options"):
         w.pool(timeout=1.0)
 
