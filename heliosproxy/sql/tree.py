@@ -8,12 +8,13 @@ from functools import lru_cache
 from typing import Any, cast
 
 from heliosproxy.sql import setting
+from heliosproxy.sql.facts import Facts, Name
 from heliosproxy.sql.hints import MARK, hints
 from heliosproxy.sql.parser import Node
 from heliosproxy.sql.statement import Function, Kind, Relation, Setting, Statement, Transaction
 from heliosproxy.sql.utility import UTILITY, in_block
 from heliosproxy.sql.verbs import PLAIN, TRANSACTIONS, ddl_verb
-from heliosproxy.sql.walk import Facts, Name
+from heliosproxy.sql.walk import walk
 
 _NOTHING: frozenset[Any] = frozenset()
 _UNCLASSIFIED = frozenset({"unclassified"})
@@ -135,7 +136,7 @@ class _Draft:
 def _describe(text: str, node: Node, found: dict[str, str]) -> Statement:
     ((tag, body),) = node.items()
     facts = Facts()
-    facts.walk(node)
+    walk(facts, node)
     draft: Any = _Draft()  # its slots are those of Statement, which mypy cannot see
     draft.transaction = draft.portal = draft.error = None
     draft.in_block = True

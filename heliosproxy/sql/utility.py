@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from heliosproxy.sql import setting
+from heliosproxy.sql.facts import Facts, is_temp_schema, named, names
 from heliosproxy.sql.parser import Node
-from heliosproxy.sql.walk import Facts, is_temp_schema, named, names
 
 # (verb, whether it returns rows, portal)
 Outcome = tuple[str, bool, str | None]
 Special = Callable[[Facts, Node, str, bool], Outcome]
 
 _HOLD = 0x0020  # CURSOR_OPT_HOLD of parsenodes.h
+_DML = {"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"}
 _FALSE = ("false", "off", "0")
 
 

@@ -115,6 +115,7 @@ def test_writes(why: str, text: str, names: tuple[str, ...]) -> None:
         "selct 1",
         "CREATE TABLE t AS EXECUTE p",
         "EXPLAIN ANALYZE EXECUTE p",
+        "EXPLAIN ANALYZE SELECT 1 INTO t",
     ],
 )
 def test_4_writes_anything(text: str) -> None:
