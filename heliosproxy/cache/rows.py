@@ -164,9 +164,10 @@ class Rows:
 
 def _unlinked_file() -> int:
     if sys.platform == "linux":  # needs no writable directory, which a container may lack
-        return os.memfd_create("heliosproxy")
-    file, path = tempfile.mkstemp()
-    os.unlink(path)
+        file = os.memfd_create("heliosproxy")
+    else:
+        file, path = tempfile.mkstemp()
+        os.unlink(path)
     return file
 
 

@@ -65,7 +65,7 @@ class Versions:
         self._own = [0] * self.rows.slots
         self._row: memoryview | None = None
         self._row_number: int | None = None
-        # What byte 0 of the memory says while no other process has counters.
+        # What `high` is while no other process has ever owned a row.
         self._alone = 0
         self._layout: tuple[int, list[int], list[int]] = (-1, self._own, [])
 
@@ -177,7 +177,6 @@ class Versions:
         """The row of this process, claimed at its first write. Under the lock."""
         if self._row is not None:
             return self._row
-        self._alone = 255  # no number of rows: until all of the below is in place, look at everything
         number = self.rows.claim()
         if number is None:
             # Nobody else sees what we write: `shared` says so, everywhere.
@@ -187,8 +186,8 @@ class Versions:
             self._row = self.rows.row(number)
             self._own = self._row.tolist()
         self._layout = self._lay_out()
-        if number == 0:
-            self._alone = 1
+        # Row 0, if it is alone: any other raised the number of rows above 1. Last, when all is in place.
+        self._alone = 1
         return self._row
 
     def _current_layout(self) -> tuple[int, list[int], list[int]]:
