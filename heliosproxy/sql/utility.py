@@ -43,13 +43,8 @@ def _explain(facts: Facts, body: Node, verb: str, rows: bool) -> Outcome:
     if not option(body.get("options", []), "analyze"):
         _inert(facts)
         facts.temp = False
-    elif body["query"].keys() & {
-        "ExecuteStmt",
-        "CreateTableAsStmt",
-        "RefreshMatViewStmt",
-        "DeclareCursorStmt",
-    }:
-        facts.writes_anything = True
+    elif not body["query"].keys() & _DML or "intoClause" in body["query"].get("SelectStmt", ()):
+        facts.writes_anything = True  # EXECUTE, or a table that comes into being
     return verb, True, None
 
 
