@@ -13,7 +13,7 @@ import random as random_module
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 from weakref import WeakSet
@@ -109,10 +109,11 @@ class Pools:
         """
         with self.lock:
             self.closed = True
-        pools = list(self)
-        for pool in pools:
-            pool.close(0.0)
-        return self.wait_empty([pool.stock for pool in pools], timeout)
+        for pool in self:
+            pool.close()
+        with self.lock:
+            stocks = list(self.core.stocks)  # those closed before, and made anew, as well
+        return self.wait_empty(stocks, timeout)
 
     def stats(self) -> dict[str, Any]:
         """``server_connections`` (the cap or None), ``size`` and ``waiting`` over all, and each pool's."""
@@ -180,9 +181,8 @@ class Pools:
         self.sweep_at = now + SWEEP_EVERY
         self.act(self.core.sweep, now)
 
-    def wait_empty(self, stocks: Iterable[Stock[Any]], timeout: float) -> int:
+    def wait_empty(self, stocks: Sequence[Stock[Any]], timeout: float) -> int:
         """Wait until these closed stocks are empty, at most *timeout* seconds; returns what is left."""
-        stocks = list(stocks)
         end = self.clock() + timeout
         in_time = True
         while True:
@@ -201,7 +201,7 @@ class Pools:
         self.deferred = deque()
         servers = self.core.forget()
         for pool in self._every:
-            pool.renew()
+            pool.start_anew()
         _parents.extend(servers)
         for step in [*(server.orphan for server in servers), *self.on_fork]:
             try:

@@ -3,7 +3,7 @@
 No I/O, no lock, no clock: the shell (`pool.py`, `cap.py`) calls the methods under its one lock, passes the
 time in, and afterwards, outside the lock, performs the `Plan` that came back.
 
-Only `take` and `put` need no lock: each is one atomic operation on the list of idle servers. So everybody
+Only `Stock.take` and `put` need no lock: each is one atomic operation on the list of idle servers. So everybody
 claims an idle server by removing it, and may find that somebody else was faster. Whoever puts looks for waiters
 *afterwards*; whoever queues looks for idle servers *afterwards*: at least one of the two sees the other.
 
@@ -19,9 +19,6 @@ from __future__ import annotations
 from typing import Generic
 
 from .parts import Grant, Plan, S, Stock, Waiter
-
-SCAN = 8
-"""How far below the top of the stack an idle server with the wanted signature is looked for."""
 
 PATIENCE = 0.5
 """Seconds a waiter leaves servers that another, busy pool gives back to that pool's own, younger waiters.
@@ -45,20 +42,6 @@ class Core(Generic[S]):
         self.leavers: list[Waiter[S]] = []
 
     # Without the lock.
-
-    def take(self, stock: Stock[S], signature: object) -> S | None:
-        """An idle server, now leased, or None. Prefers an equal signature, then the most recently used."""
-        idle = stock.idle
-        if not idle or stock.queue:
-            return None
-        try:
-            server = None if idle[-1].signature == signature else self._like(idle, signature)
-            if server is None:
-                server = idle.pop()
-        except IndexError:  # somebody was faster
-            return None
-        server.leased = True
-        return server
 
     def put(self, stock: Stock[S], server: S, now: float) -> bool:
         """A leased server comes back to the stack; whether `settle` must now be called, under the lock."""
@@ -85,7 +68,7 @@ class Core(Generic[S]):
                     other = None
             if other is None and mine is None and not stock.closed:
                 break
-            server = self._claim(stock)
+            server = stock.claim()
             if server is None:
                 break
             if other is not None or mine is None:
@@ -104,7 +87,7 @@ class Core(Generic[S]):
         plan: Plan[S] = Plan()
         if stock.closed:
             waiter.grant = Grant.CLOSED
-        elif (server := self.take(stock, waiter.signature)) is not None:
+        elif (server := stock.take(waiter.signature)) is not None:
             waiter.grant = server
         elif stock.may_grow and self._eldest() is None and self._make_place(plan):
             self._reserve(stock)
@@ -185,7 +168,7 @@ class Core(Generic[S]):
             for server in stock.idle.copy():  # longest idle first
                 idle_for = now - server.returned_at
                 unused = idle_for >= options.max_idle and stock.size > options.min_size
-                if (unused or server.expires_at <= now) and self._claim(stock, server):
+                if (unused or server.expires_at <= now) and stock.claim(server):
                     self._remove(stock, server, plan)
         return self._refill(plan) if plan.close else None
 
@@ -193,7 +176,7 @@ class Core(Generic[S]):
         """Close what is idle, send the waiters away; what is leased is closed when it comes back."""
         plan: Plan[S] = Plan()
         stock.closed = True
-        while (server := self._claim(stock)) is not None:
+        while (server := stock.claim()) is not None:
             self._remove(stock, server, plan)
         for waiter in list(stock.queue):
             self._grant(waiter, Grant.CLOSED, plan)
@@ -219,26 +202,6 @@ class Core(Generic[S]):
     def has_place(self) -> bool:
         return self.cap is None or self.size < self.cap
 
-    def _like(self, idle: list[S], signature: object) -> S | None:
-        for server in idle[-SCAN - 1 : -1][::-1]:
-            if server.signature == signature:
-                try:
-                    idle.remove(server)
-                except ValueError:  # somebody was faster
-                    continue
-                return server
-        return None
-
-    def _claim(self, stock: Stock[S], server: S | None = None) -> S | None:
-        """Remove *server*, or else the longest idle one, from the idle ones; None if somebody was faster."""
-        try:
-            if server is None:
-                return stock.idle.pop(0)
-            stock.idle.remove(server)
-        except (IndexError, ValueError):
-            return None
-        return server
-
     def _eldest(self, besides: Stock[S] | None = None) -> Waiter[S] | None:
         """The longest waiting of those whose pool may grow."""
         heads = [next(iter(s.queue)) for s in self.queued if s is not besides and s.may_grow]
@@ -255,7 +218,7 @@ class Core(Generic[S]):
             if not some:
                 return False
             stock, server = min(some, key=lambda s: (s[0].size <= s[0].options.min_size, s[1].returned_at))
-            if self._claim(stock, server):
+            if stock.claim(server):
                 self._remove(stock, server, plan)
         return True
 

@@ -11,6 +11,9 @@ from .server import Server
 
 S = TypeVar("S", bound=Server)
 
+SCAN = 8
+"""How far below the top of the stack an idle server with the wanted signature is looked for."""
+
 
 class Grant(Enum):
     """What a waiter is told instead of being given a server."""
@@ -73,6 +76,39 @@ class Stock(Generic[S]):
         self.queue: OrderedDict[Waiter[S], None] = OrderedDict()
         self.past_uses = 0
         self.past_used = 0.0
+
+    def take(self, signature: object) -> S | None:
+        """An idle server, now leased, or None. Prefers an equal signature, then the most recently used.
+
+        Needs no lock: the list's own operations are atomic. None, too, when somebody is queued.
+        """
+        idle = self.idle
+        if not idle or self.queue:
+            return None
+        try:
+            server = None if idle[-1].signature == signature else self._like(signature)
+            if server is None:
+                server = idle.pop()
+        except IndexError:  # somebody was faster
+            return None
+        server.leased = True
+        return server
+
+    def claim(self, server: S | None = None) -> S | None:
+        """Remove *server*, or else the longest idle one, from the idle ones; None if somebody was faster."""
+        try:
+            if server is None:
+                return self.idle.pop(0)
+            self.idle.remove(server)
+        except (IndexError, ValueError):
+            return None
+        return server
+
+    def _like(self, signature: object) -> S | None:
+        for server in self.idle[-SCAN - 1 : -1][::-1]:
+            if server.signature == signature and self.claim(server):
+                return server
+        return None
 
     @property
     def size(self) -> int:

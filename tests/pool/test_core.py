@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from heliosproxy.pool import PoolOptions, Server
-from heliosproxy.pool.core import PATIENCE, SCAN, Core
-from heliosproxy.pool.parts import Grant, Plan, Stock, Waiter
+from heliosproxy.pool.core import PATIENCE, Core
+from heliosproxy.pool.parts import SCAN, Grant, Plan, Stock, Waiter
 
 CAPS = st.sampled_from([None, 1, 2, 3])
 OPTIONS = st.builds(
@@ -36,6 +36,7 @@ class Laws(RuleBasedStateMachine):
         self.connecting: list[Waiter[Server]] = []
         self.held: list[tuple[Stock[Server], Server]] = []
         self.gone: set[Server] = set()
+        self.unsettled: list[Stock[Server]] = []
 
     def perform(self, plan: Plan[Server] | None) -> None:
         if plan is None:
@@ -75,7 +76,7 @@ class Laws(RuleBasedStateMachine):
 
     @rule(place=st.integers(0, 2))
     def take(self, place: int) -> None:
-        server = self.core.take(self.stocks[place], None)
+        server = self.stocks[place].take(None)
         if server is not None:
             assert not self.stocks[place].queue, "took past a queue"
             self.held.append((self.stocks[place], server))
@@ -95,12 +96,20 @@ class Laws(RuleBasedStateMachine):
         self.perform(plan)
 
     @precondition(lambda self: self.held)
-    @rule(data=st.data(), signature=st.sampled_from([None, "a", "b"]))
-    def put(self, data: Any, signature: str | None) -> None:
+    @rule(data=st.data(), signature=st.sampled_from([None, "a", "b"]), delayed=st.booleans())
+    def put(self, data: Any, signature: str | None, delayed: bool) -> None:
+        """A delayed settling: put() takes no lock, others may come in between."""
         stock, server = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
         server.signature = signature
         if self.core.put(stock, server, self.now):
-            self.perform(self.core.settle(stock, self.now))
+            self.unsettled.append(stock)
+            if not delayed:
+                self.settle()
+
+    @rule()
+    def settle(self) -> None:
+        while self.unsettled:
+            self.perform(self.core.settle(self.unsettled.pop(0), self.now))
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
@@ -129,6 +138,7 @@ class Laws(RuleBasedStateMachine):
     @rule()
     def nobody_starves(self) -> None:
         """Whatever happened: once everybody gives back what he has, everybody who waits is served."""
+        self.settle()
         for _ in range(len(self.waiting) + 1):
             if not self.waiting:
                 break
@@ -155,7 +165,8 @@ class Laws(RuleBasedStateMachine):
             assert not held & set(stock.idle)
             assert stock.connecting == sum(w.stock is stock for w in self.connecting)
             assert stock.options.max_size is None or stock.size <= stock.options.max_size
-            assert not (stock.closed and (stock.idle or stock.queue))
+            assert not (stock.closed and stock.queue)
+            assert not stock.closed or not stock.idle or self.unsettled
 
     @invariant()
     def who_waits_waits_for_a_reason(self) -> None:
@@ -165,9 +176,11 @@ class Laws(RuleBasedStateMachine):
         assert core.waiting == len(self.waiting) == sum(len(stock.queue) for stock in self.stocks)
         assert set(core.queued) == {stock for stock in self.stocks if stock.queue}
         for stock in core.queued:
-            assert not stock.idle
             limit = stock.options.max_waiting
             assert not limit or len(stock.queue) <= limit
+            if self.unsettled:
+                continue
+            assert not stock.idle
             if stock.may_grow:
                 assert not core.has_place
                 assert not any(other.idle for other in self.stocks)
@@ -199,13 +212,13 @@ def test_an_equal_signature_is_preferred_within_a_bounded_search() -> None:
     too_deep = stock.idle[0]
     wanted.signature = "tenant"
     too_deep.signature = "other"
-    assert core.take(stock, "tenant") is wanted
-    assert core.take(stock, "other") is too_deep  # one is gone: now it is near enough
+    assert stock.take("tenant") is wanted
+    assert stock.take("other") is too_deep  # one is gone: now it is near enough
     core.put(stock, too_deep, 0.0)
     stock.idle.remove(too_deep)
     stock.idle[:0] = [too_deep, wanted]
     top = stock.idle[-1]
-    assert core.take(stock, "other") is top
+    assert stock.take("other") is top
 
 
 def test_the_cap_takes_the_longest_idle_server_of_pools_above_their_min_size() -> None:
@@ -224,7 +237,7 @@ def test_the_cap_takes_the_longest_idle_server_of_pools_above_their_min_size() -
 def test_a_busy_pool_keeps_its_server_until_the_other_pools_waiter_was_patient() -> None:
     core: Core[Server] = Core(2)
     busy, other = stock_of(core, 1), stock_of(core, 1)
-    mine, theirs = core.take(busy, None), core.take(other, None)
+    mine, theirs = busy.take(None), other.take(None)
     assert mine is not None
     assert theirs is not None
     older, younger, third = Waiter(other), Waiter(busy), Waiter(busy)
@@ -242,7 +255,7 @@ def test_a_busy_pool_keeps_its_server_until_the_other_pools_waiter_was_patient()
 def test_a_server_given_back_twice_is_refused() -> None:
     core: Core[Server] = Core(None)
     stock = stock_of(core, 1)
-    server = core.take(stock, None)
+    server = stock.take(None)
     assert server is not None
     core.put(stock, server, 0.0)
     with pytest.raises(ValueError, match="given back before"):
@@ -255,7 +268,7 @@ def test_a_server_put_back_between_looking_and_queueing_is_found() -> None:
     """put() takes no lock: it may come between ask()'s look at the idle ones and its entry into the queue."""
     core: Core[Server] = Core(1)
     stock = stock_of(core, 1)
-    server = core.take(stock, None)
+    server = stock.take(None)
     assert server is not None
 
     seen_waiting: list[bool] = []
@@ -279,13 +292,13 @@ def test_between_a_put_and_its_settling_nobody_overtakes_the_queue() -> None:
     """put() takes no lock: others may ask before the one who put comes back to hand over."""
     core: Core[Server] = Core(1)
     stock = stock_of(core, 1)
-    server = core.take(stock, None)
+    server = stock.take(None)
     assert server is not None
     elder, mine, younger = Waiter(stock_of(core, 0)), Waiter(stock), Waiter(stock_of(core, 0))
     core.ask(elder, 0.0)
     core.ask(mine, 0.0)
     assert core.put(stock, server, 0.0)
-    assert core.take(stock, None) is None
+    assert stock.take(None) is None
     plan = core.ask(younger, 0.0)
     assert younger.grant is None
     assert plan.wake == [elder]
