@@ -125,7 +125,8 @@ def _create_named(facts: Facts, body: Node, verb: str, rows: bool) -> Outcome:
     """CREATE of an object whose name is a list of strings."""
     for field in ("funcname", "typeName", "domainname", "defnames"):
         parts = body.get(field)
-        if parts and len(parts) > 1 and is_temp_schema(names(parts)[-2]):
+        # The typeName of a domain is its base type, an object.
+        if isinstance(parts, list) and len(parts) > 1 and is_temp_schema(names(parts)[-2]):
             facts.temp = True
     return verb, False, None
 

@@ -117,6 +117,8 @@ PINS = [
     ("CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql RETURN 1", "temp_table"),
     ("CREATE TYPE pg_temp.x AS ENUM ('a')", "temp_table"),
     ("CREATE TYPE pg_temp.x AS (a int)", "temp_table"),
+    ("CREATE DOMAIN pg_temp.d AS int CHECK (value > 0)", "temp_table"),
+    ("CREATE DOMAIN d AS int", None),
     ("CREATE FOREIGN TABLE pg_temp.t () SERVER s", "temp_table"),
     ("SELECT * INTO TEMP t FROM u", "temp_table"),
     ("EXPLAIN ANALYZE CREATE TEMP TABLE t AS SELECT 1", "temp_table"),
