@@ -15,7 +15,7 @@ from heliosproxy.cache.policy_verdict import Verdict, union
 from heliosproxy.cache.policy_writes import Trust, effects, resolved
 from heliosproxy.sql.catalog import Catalog
 from heliosproxy.sql.catalog_facts import EVERYTHING, Base, Everything
-from heliosproxy.sql.catalog_names import attributes
+from heliosproxy.sql.catalog_names import aliases, attributes
 from heliosproxy.sql.statement import Kind, Statement
 
 _CATALOG_PATH = ("pg_catalog",)
@@ -216,14 +216,18 @@ class Policy:
 
     def _attributes(self, statement: Statement, catalog: Catalog) -> str:
         """Names behind a dot that may be calls: ``(x).f``, ``t.f``."""
-        for name, of_expression in attributes(statement.text):
+        for name, qualifier in attributes(statement.text):
+            if name.startswith("u&"):
+                return "attribute_function"  # an escaped name: nobody writes that, so nobody needs it kept
             routines = [r for r in catalog.row_functions(name) if r not in self._trust]
-            if any(r.polymorphic or r.one_argument or of_expression for r in routines):
+            if any(r.polymorphic or r.one_argument or qualifier is None for r in routines):
                 return "attribute_function"
             unsafe = name in catalog.rows.one_argument_builtins and name not in STABLE_BY_SETTINGS
-            # t.f with f of a scalar needs a t that is no table: the result of a function in FROM.
-            if unsafe and (of_expression or statement.functions):
-                return "attribute_function"
+            # g.f with f of a scalar needs a g that is no table: the result of a function in FROM.
+            if unsafe and (qualifier is None or statement.functions):
+                tables = frozenset(relation.name for relation in statement.reads)
+                if qualifier not in aliases(statement.text, tables):
+                    return "attribute_function"
         return ""
 
 

@@ -47,15 +47,12 @@ def effects(
     elif kind is Kind.MAINTENANCE:
         if any(word in statement.text.lower() for word in _REORDERING):
             writes = EVERYTHING
-    elif statement.writes_anything or _resolves_prepared(statement):
+    elif statement.writes_anything:
+        ddl, writes = True, EVERYTHING
+    elif _resolves_prepared(statement):
         writes = EVERYTHING
-    elif kind is Kind.SELECT and statement.writes and not statement.temp:
-        ddl, writes = True, EVERYTHING  # SELECT INTO; or an INSERT in a WITH, told apart by what exists
-        if resolved(statement.writes, catalog, path)[1]:
-            ddl, writes = False, _written(statement, statement.writes, catalog, path, temp)
     elif statement.writes:
-        temp |= statement.temp
-        writes = union(writes, _written(statement, statement.writes, catalog, path, temp))
+        writes = union(writes, _written(statement, statement.writes, catalog, path, temp or statement.temp))
     locks = statement.row_locks or kind is Kind.LOCK or any(_is_lock(f.name) for f in statement.functions)
     return Verdict(False, writes=writes, locks=locks, ddl=ddl, opaque=opaque)
 
@@ -123,7 +120,7 @@ def _written(
 
 def _hooks(statement: Statement, catalog: Catalog, path: tuple[str, ...]) -> bool:
     """Whether the temporary relation that is created may, when written, write others (`hooked_temporary`)."""
-    if "AS" in statement.verb.split():
+    if statement.verb in ("CREATE TABLE AS", "SELECT INTO"):
         return False
     text = statement.text.lower()
     if "VIEW" in statement.verb or any(word in text for word in ("inherits", "like", "partition")):

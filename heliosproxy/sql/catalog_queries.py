@@ -105,7 +105,7 @@ HOOKED_TEMPORARY: Final = f"""
       AND (relkind = 'v' OR relhasrules
            OR EXISTS (SELECT FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal)
            OR EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid)
-           OR EXISTS (SELECT FROM ({EXPRESSION_FUNCTIONS}) AS e (relation, function) WHERE relation = c.oid))
+           OR c.oid IN (SELECT relation FROM ({EXPRESSION_FUNCTIONS}) AS e (relation, function)))
     ORDER BY relname"""  # noqa: S608 - made of constants
 
 EVENT_TRIGGERS: Final = "SELECT evtfoid FROM pg_event_trigger WHERE evtenabled <> 'D'"
