@@ -149,7 +149,9 @@ class Effects:
         if routine is None:
             return EVERYTHING
         effect: Effect | Everything
-        if routine.aggregate or (routine.language == "c" and routine.extension in HARMLESS_EXTENSIONS):
+        if routine.aggregate or (
+            routine.language in ("c", "internal") and routine.extension in HARMLESS_EXTENSIONS
+        ):
             effect = _NOTHING
         elif routine.source is None:
             return EVERYTHING

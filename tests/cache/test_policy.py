@@ -260,6 +260,19 @@ def test_a_temporary_view_leads_elsewhere(conn: psycopg.Connection) -> None:
         conn.execute("DROP VIEW shadow")
 
 
+def test_extensions_that_overload_built_in_names_leave_them_cacheable(conn: psycopg.Connection) -> None:
+    available = conn.execute("SELECT count(*) FROM pg_available_extensions WHERE name = 'citext'").fetchone()
+    if available == (0,):
+        pytest.skip("this server has no citext")
+    conn.execute("CREATE EXTENSION citext")
+    try:
+        with_citext = load(conn, epoch=2)
+        text = "SELECT max(name) FROM t WHERE id = 1 AND name LIKE 'a%' AND replace(name, 'a', 'b') ~ 'c'"
+        assert judge(with_citext, text) == Verdict(True, reads=judge(with_citext, "TABLE t").reads)
+    finally:
+        conn.execute("DROP EXTENSION citext")
+
+
 def test_the_memo_is_bounded_and_knows_what_it_depends_on(conn: psycopg.Connection, catalog: Catalog) -> None:
     policy = Policy(memo_size=10_000)
     for number in range(100):
