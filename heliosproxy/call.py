@@ -28,6 +28,7 @@ class Call:
         reason: why it was bypassed, a short stable word (``"in_transaction_after_write"``), or "".
         node: name of the node that answered; "" for a hit.
         seconds: from the call to the complete answer; 0.0 where nobody measured.
+        key: the cache's: under which an answer is stored; None when it is not to be.
         token: the cache's: what it saw immediately before the send; None means the result is not stored.
         note: a stage may leave something for its own later hook here, under its own name.
     """
@@ -36,6 +37,7 @@ class Call:
         "binary",
         "bound",
         "cursor",
+        "key",
         "kind",
         "node",
         "note",
@@ -76,6 +78,7 @@ class Call:
         self.reason = ""
         self.node = ""
         self.seconds = 0.0
+        self.key: Any = None
         self.token: Any = None
         self.note: dict[str, Any] | None = None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from .call import Call, Flight
@@ -52,12 +52,23 @@ class Control:
     work: Callable[[Any], Any]
 
 
+class Landing(Protocol):
+    """Something that another session will finish."""
+
+    def wait(self, timeout: float) -> Any:
+        """Block until it is finished, *timeout* seconds at most; returns its outcome, or None."""
+
+    async def wait_async(self, timeout: float) -> Any:
+        """As `wait`, for a task."""
+
+
 @dataclass(frozen=True, slots=True)
-class Sleep:
-    """Do nothing for *seconds*."""
+class Follow:
+    """Wait for what another session is doing, *timeout* seconds at most; the outcome is its outcome, or None."""
 
-    seconds: float
+    landing: Landing
+    timeout: float
 
 
-Effect: TypeAlias = Lease | Run | Control | Sleep
+Effect: TypeAlias = Lease | Run | Control | Follow
 Steps: TypeAlias = Generator[Effect, Any, Any]

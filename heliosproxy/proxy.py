@@ -89,7 +89,7 @@ class Proxy:
             return ()
         from .cache import build
 
-        self.cache, stage = build(self)
+        self.cache, stage = build(self.config)
         return (stage,)
 
     @property

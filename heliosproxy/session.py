@@ -56,14 +56,15 @@ class Session:
         open: statements sent whose reply is not complete (COPY, stream, pipeline).
         piped: the distinct statements among them that are in a pipeline.
         temp: it has, or may have, temporary tables.
-        opaque: it ran something that may have changed its state unseen; its server connection is tainted.
+        isolated: its transactions see one snapshot throughout (REPEATABLE READ, SERIALIZABLE), as far as the
+            face was told.
         scratch: a stage may keep something per session here, under its own name.
     """
 
     __slots__ = (
         "__weakref__",
         "encoding",
-        "opaque",
+        "isolated",
         "open",
         "path",
         "pinned",
@@ -89,7 +90,7 @@ class Session:
         self.piped: set[Statement | None] = set()
         self.encoding = "utf-8"
         self.temp = False
-        self.opaque = False
+        self.isolated = False
         self.scratch: dict[str, Any] = {}
 
     # -- answer? ---------------------------------------------------------------------------------
@@ -121,7 +122,7 @@ class Session:
         for hook in self.path.begin:
             steps = hook(self, call)
             if steps is not None and (yield from steps):
-                return
+                return  # answered after all, by another session's work
         while True:
             if self.server is None:
                 signature = self.settings.signature
@@ -245,8 +246,13 @@ class Session:
         self.tx.status = Status.LOST
 
     def abandoned(self) -> None:
-        """The client closes in the middle of something: the server will roll it back."""
-        self._end("doubt" if self.tx.wrote else "rollback")
+        """The client closes in the middle of a transaction, or of an operation.
+
+        The server rolls an open transaction back, unless a COMMIT is under way: then nobody knows.
+        """
+        doubt = self.tx.wrote and bool(self.open)
+        self.open = []
+        self._end("doubt" if doubt else "rollback")
 
     def _settle(self, was: Status, now: Status, tag: bytes | None) -> None:
         tx = self.tx

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
+from psycopg import IsolationLevel, pq
 from psycopg import errors as e
-from psycopg import pq
 from psycopg._connection_base import BaseConnection
 from psycopg.abc import PQGen, QueryNoTemplate
 from psycopg.adapt import Transformer
@@ -48,6 +48,7 @@ STATUS = {
     pq.TransactionStatus.INTRANS: Status.OPEN,
     pq.TransactionStatus.INERROR: Status.FAILED,
 }
+_SNAPSHOT = (IsolationLevel.REPEATABLE_READ, IsolationLevel.SERIALIZABLE)
 _TWIN = {
     Status.IDLE: twins.IDLE,
     Status.PROMISED: twins.INTRANS,
@@ -175,7 +176,6 @@ class PathConnection(BaseConnection[Row]):
             server, self._held = self._held, None
         else:
             if session.open or session.tx.status is not Status.IDLE:
-                session.open = []
                 session.abandoned()
             server = session.let_go() if session.server is not None else None
         self.pgconn = self._home.proxy.closed_pgconn
@@ -423,6 +423,11 @@ class PathConnection(BaseConnection[Row]):
                 "statement mode implies autocommit: transactions need pool.mode = 'transaction' or 'session'"
             )
         return super()._set_autocommit_gen(value)
+
+    def _set_isolation_level_gen(self, value: IsolationLevel | None) -> PQGen[None]:
+        yield from super()._set_isolation_level_gen(value)
+        if self._session is not None:
+            self._session.isolated = self._isolation_level in _SNAPSHOT
 
     @property
     def info(self) -> ConnectionInfo:

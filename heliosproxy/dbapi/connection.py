@@ -19,7 +19,7 @@ from psycopg.rows import Row, RowFactory
 from ..call import Call
 from ..drivers.blocking import drive
 from ..drivers.pgserver import reset
-from ..effects import Control, Effect, Lease, Run
+from ..effects import Control, Effect, Follow, Lease, Run
 from ..session import Session
 from .attempt import ahead, attempt
 from .base import PathConnection
@@ -185,8 +185,7 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
                 finally:
                     self._settle()
                 if call.results is not None and call.cursor._results is not call.results:
-                    call.cursor._results = call.results
-                    call.cursor._select_current_result(0)
+                    self._answered(call, call.results)
         except BaseException as ex:
             error = ex
             raise
@@ -205,6 +204,8 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
             return effect.pool.lease(effect.signature, effect.timeout)
         if isinstance(effect, Control):
             return self._home.proxy.control(self._home, effect.work)
+        if isinstance(effect, Follow):
+            return effect.landing.wait(effect.timeout)
         raise TypeError(f"not an effect: {effect!r}")
 
     def _hold(self) -> None:

@@ -18,7 +18,7 @@ from psycopg.rows import AsyncRowFactory, Row
 from ..call import Call
 from ..drivers.aio import drive
 from ..drivers.pgserver import reset
-from ..effects import Control, Effect, Lease, Run
+from ..effects import Control, Effect, Follow, Lease, Run
 from ..session import Session
 from .attempt import ahead, attempt
 from .base import PathConnection
@@ -186,8 +186,7 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
                 finally:
                     self._settle()
                 if call.results is not None and call.cursor._results is not call.results:
-                    call.cursor._results = call.results
-                    call.cursor._select_current_result(0)
+                    self._answered(call, call.results)
         except BaseException as ex:
             error = ex
             raise
@@ -206,6 +205,8 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
             return await effect.pool.lease_async(effect.signature, effect.timeout)
         if isinstance(effect, Control):
             return await self._home.proxy.control_async(self._home, effect.work)
+        if isinstance(effect, Follow):
+            return await effect.landing.wait_async(effect.timeout)
         raise TypeError(f"not an effect: {effect!r}")
 
     async def _hold(self) -> None:

@@ -27,6 +27,7 @@ class PGServer(Server):
 
     Attributes:
         pgconn: the connection; not to be used while nobody leases it.
+        backend_pid: the server process; still known when the connection is lost.
         prepared: the statements psycopg prepared on it; they stay with it.
         settings: what sessions set on it, as far as it is still in force.
         tainted: a statement may have changed its state behind our back (a function, DO, a failed flight): it
@@ -36,11 +37,12 @@ class PGServer(Server):
         parameters: what it reported, cached by the face; None when it may have changed.
     """
 
-    __slots__ = ("_poll", "last", "parameters", "pgconn", "prepared", "settings", "streamed", "tainted")
+    __slots__ = ("_poll", "backend_pid", "last", "parameters", "pgconn", "prepared", "settings", "streamed", "tainted")
 
     def __init__(self, pgconn: pq.abc.PGconn) -> None:
         super().__init__()
         self.pgconn = pgconn
+        self.backend_pid = pgconn.backend_pid
         self.prepared = PrepareManager()
         self.settings: Values = EMPTY
         self.tainted = False

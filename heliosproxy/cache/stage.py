@@ -1,0 +1,358 @@
+"""The cache in the path: hazards/cache.md, in the order of a statement's life.
+
+lookup    the key, and the entry under it, if this session may use the cache now
+answer    … served, if no write to what it read has begun since
+begin     learn the catalogue; wait for another session that is asking the very same
+compose   immediately before the send: declare writes (flux), or take the token of what is read
+result    store, if the token still holds
+settled   the outcome of the transaction: end the flux
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..config.units import parse_duration
+from ..effects import Follow, Steps
+from ..errors import ConfigError
+from ..sql.statement import Statement, TransactionOp
+from ..state.settings import Values
+from ..state.transaction import Status
+from . import keys
+from .book import Book, Context
+from .memory import result_size
+from .policy_verdict import Verdict
+from .service import CacheService
+from .store import Entry
+
+if TYPE_CHECKING:
+    from ..call import Call, Flight
+    from ..session import Session
+
+EVERYTHING = (0,)
+_ISOLATED = ("repeatable read", "serializable")
+_TUPLES_OK = 2  # PGRES_TUPLES_OK
+
+
+class State:
+    """What the cache remembers of one session.
+
+    Attributes:
+        context, values, catalog: the session's context, and what it was made from.
+        flux: slots in flux because of its open transaction.
+        isolated: its open transaction asked for one snapshot.
+        gid: the name its transaction is being prepared under.
+    """
+
+    __slots__ = ("book", "catalog", "context", "flux", "gid", "isolated", "values")
+
+    def __init__(self, book: Book) -> None:
+        self.book = book
+        self.context = Context(0, barred="catalogue_unknown")
+        self.values: Values | None = None
+        self.catalog: Any = None
+        self.flux: set[int] = set()
+        self.isolated = False
+        self.gid = ""
+
+
+class CacheStage:
+    """Answers from memory what the server has answered before."""
+
+    def __init__(self, service: CacheService) -> None:
+        self._service = service
+        self._versions = service.versions
+        self._store = service.store
+        self._stats = service.stats_
+
+    # -- answer? ---------------------------------------------------------------------------------
+
+    def lookup(self, session: Session, call: Call) -> Entry | None:
+        """The entry under the key of *call*; called again once the parameters are converted."""
+        if call.key is None:
+            state = session.scratch.get("cache")
+            if state is None:
+                state = session.scratch["cache"] = State(self._service.book(session.pool))
+            reason = self._barred(session, state, call)
+            if reason:
+                call.reason = reason
+                return None
+            if call.bound is None:
+                call.key = keys.raw_key(call, state.context.number)
+            else:
+                call.key = keys.bound_key(call, state.context.number)
+            if call.key is None:
+                return None
+            entry = self._store.get(call.key)
+            if entry is not None:
+                call.statement = entry.statement
+                return entry
+        return None
+
+    def _barred(self, session: Session, state: State, call: Call) -> str:
+        """Why this session, or this call, may not use the cache now; "" when it may."""
+        tx, settings = session.tx, session.settings
+        if tx.wrote:
+            return "own_writes"
+        if tx.locked:
+            return "locked"
+        if tx.status > Status.OPEN:
+            return "failed_transaction"
+        if session.temp:
+            return "temporary_tables"
+        if session.isolated or state.isolated:
+            return "isolation"
+        if session.open:
+            return "replies_outstanding"
+        if settings.local:
+            return "local_setting"
+        if "opaque_setting" in session.pins:
+            return "setting"
+        if call.options is not None and call.options.get("cache") is False:
+            return "option"
+        if state.book.next_poll <= self._service.clock():
+            return "poll"
+        return self._context(session, state).barred
+
+    def _context(self, session: Session, state: State) -> Context:
+        values, catalog = session.settings.values, state.book.catalog
+        if values is not state.values or catalog is not state.catalog:
+            state.catalog, state.values = catalog, values
+            state.context = state.book.context(session.settings)
+        return state.context
+
+    def answer(self, session: Session, call: Call, entry: Entry) -> list[Any] | None:
+        """The results of *entry*, if no write to what it read has begun."""
+        if not self._versions.valid(entry.slots, entry.token):
+            self._store.remove(call.key, entry)
+            return None
+        self._stats.hit()
+        call.outcome = "hit"
+        return list(entry.payload)
+
+    # -- on the way to a server --------------------------------------------------------------------
+
+    def begin(self, session: Session, call: Call) -> Steps | None:
+        """What must be learned first; or, when another session is just asking the same, its answer."""
+        state = self._state(session)
+        book = state.book
+        if not book.known or book.next_poll <= self._service.clock() or book.doubts:
+            return self._learn(session, state, call)
+        return self._follow(session, state, call)
+
+    def _learn(self, session: Session, state: State, call: Call) -> Steps:
+        book = state.book
+        if session.tx.status is Status.IDLE or session.tx.status is Status.PROMISED:
+            yield from book.refresh()
+            if call.key is None and call.bound is not None and not self._barred(session, state, call):
+                number = state.context.number
+                call.key = keys.raw_key(call, number) or keys.bound_key(call, number)
+        steps = self._follow(session, state, call)
+        return steps is not None and (yield from steps)
+
+    def _follow(self, session: Session, state: State, call: Call) -> Steps | None:
+        flights = self._service.flights
+        if flights is None or call.key is None or session.server is not None:
+            return None
+        verdict = self._verdict(session, state, call)
+        if verdict is None or not verdict.cacheable or not self._parameters_ok(call):
+            return None
+        token = self._versions.token(state.book.slots(verdict.reads))
+        if token is None:
+            return None
+        flight = flights.join(call.key, token)
+        if flight.leader:
+            call.note = {"flight": flight}
+            return None
+        return self._landed(call, flight)
+
+    def _landed(self, call: Call, flight: Any) -> Steps:
+        entry = yield Follow(flight, self._service.flight_timeout)
+        if entry is None or not self._versions.valid(entry.slots, entry.token):
+            return False
+        self._stats.hit()
+        call.outcome = "hit"
+        call.results = list(entry.payload)
+        return True
+
+    def compose(self, session: Session, call: Call, flight: Flight) -> None:
+        """Immediately before the send: writes put their relations in flux, reads take the token."""
+        state = self._state(session)
+        statement = call.statement
+        if statement is None:
+            return
+        self._transaction(session, state, statement)
+        verdict = self._verdict(session, state, call)
+        if verdict is None:
+            slots: tuple[int, ...] = EVERYTHING if _may_write(statement) else ()
+            reason = "catalogue_unknown"
+        else:
+            if verdict.locks:
+                session.tx.locked = True
+            slots = self._written(state, verdict)
+            reason = verdict.reason
+        if slots:
+            self._flux(session, state, slots)
+        self._token(session, state, call, verdict, reason)
+
+    def _token(
+        self, session: Session, state: State, call: Call, verdict: Verdict | None, reason: str
+    ) -> None:
+        if call.kind == "command":
+            return
+        if call.kind != "execute":
+            reason = reason or call.kind
+        elif call.key is None:
+            reason = call.reason or reason or "unknown"
+        elif not reason and not self._parameters_ok(call):
+            reason = "clock"
+        call.outcome, call.reason = "bypass", reason
+        if reason or verdict is None:
+            self._stats.bypass(reason)
+            return
+        slots = state.book.slots(verdict.reads)
+        token = self._versions.token(slots)
+        if token is None:
+            call.reason = "in_flux"
+            self._stats.bypass("in_flux")
+            return
+        call.outcome = "miss"
+        self._stats.miss()
+        call.token = (slots, token, verdict.reads)
+
+    def result(self, session: Session, call: Call, results: list[Any] | None) -> None:
+        """Store the answer, if what it read was not written since its token was taken."""
+        if call.token is None or not results:
+            return
+        slots, token, relations = call.token
+        call.token = None
+        if len(results) != 1 or results[0].status != _TUPLES_OK:
+            self._stats.refuse("status")
+            return
+        if not self._versions.valid(slots, token):
+            self._stats.refuse("written_meanwhile")
+            return
+        size = result_size(results[0])
+        statement: Any = call.statement
+        entry = Entry(
+            slots=slots,
+            token=token,
+            statement=statement,
+            payload=tuple(results),
+            size=size,
+            relations=relations,
+        )
+        ttl = self._ttl(session, call, relations)
+        if ttl is not None:
+            entry.expires = self._service.clock() + ttl
+        if self._store.put(call.key, entry):
+            self._stats.stored()
+        else:
+            self._stats.refuse("too_large")
+        if call.note is not None and (flight := call.note.pop("flight", None)) is not None:
+            flight.done(entry)
+
+    def observe(self, session: Session, call: Call, error: BaseException | None) -> None:
+        """Whatever happened: nobody waits for this session any more."""
+        if call.note is not None and (flight := call.note.pop("flight", None)) is not None:
+            flight.done(None)
+
+    def settled(self, session: Session, outcome: str) -> None:
+        """The transaction is over: end the flux, or remember why it cannot end yet."""
+        state = session.scratch.get("cache")
+        if state is None:
+            return
+        state.isolated = False
+        if not state.flux:
+            return
+        slots = tuple(state.flux)
+        state.flux = set()
+        if outcome == "doubt" and session.server is not None:
+            state.book.doubts.lost(session.server.backend_pid, slots)
+        elif outcome == "prepared":
+            state.book.doubts.prepared(state.gid, slots)
+        else:
+            self._versions.end(slots)
+            self._stats.invalidated(len(slots))
+
+    # -- parts -----------------------------------------------------------------------------------
+
+    def _state(self, session: Session) -> State:
+        state: State | None = session.scratch.get("cache")
+        if state is None:
+            state = session.scratch["cache"] = State(self._service.book(session.pool))
+        return state
+
+    def _verdict(self, session: Session, state: State, call: Call) -> Verdict | None:
+        book = state.book
+        if call.statement is None or not book.known:
+            return None
+        context = self._context(session, state)
+        if context.search_path is None or session.settings.local or "opaque_setting" in session.pins:
+            return None  # nobody can tell where names are looked up
+        return self._service.policy.judge(call.statement, state.catalog, context.search_path)
+
+    def _written(self, state: State, verdict: Verdict) -> tuple[int, ...]:
+        if verdict.ddl or verdict.opaque:
+            return (state.book.slot, 0) if verdict.ddl else EVERYTHING
+        if not isinstance(verdict.writes, frozenset):
+            return EVERYTHING
+        return state.book.slots(verdict.writes)[1:] if verdict.writes else ()
+
+    def _flux(self, session: Session, state: State, slots: tuple[int, ...]) -> None:
+        session.tx.wrote = True
+        new = tuple(slot for slot in slots if slot not in state.flux)
+        if new:
+            self._versions.begin(new)
+            state.flux.update(new)
+
+    def _transaction(self, session: Session, state: State, statement: Statement) -> None:
+        for part in statement.parts or (statement,):
+            transaction = part.transaction
+            if transaction is None:
+                for setting in part.settings:
+                    if setting.name == "transaction_isolation":
+                        state.isolated = True
+            elif transaction.options.get("transaction_isolation", "") in _ISOLATED:
+                state.isolated = True
+            elif transaction.op is TransactionOp.PREPARE:
+                state.gid = transaction.name or ""
+
+    def _parameters_ok(self, call: Call) -> bool:
+        bound = call.bound
+        if bound is None or not bound.params:
+            return True
+        formats = bound.formats or ()
+        texts = (p for p, f in zip(bound.params, formats, strict=False) if f == 0 and p is not None)
+        return self._service.policy.parameters_ok([bytes(text) for text in texts])
+
+    def _ttl(self, session: Session, call: Call, relations: frozenset[int]) -> float | None:
+        ttls = []
+        statement: Any = call.statement
+        hint = (call.options or {}).get("ttl", statement.hints.get("ttl"))
+        if hint is not None:
+            try:
+                ttls.append(parse_duration(hint))
+            except (ValueError, TypeError) as error:
+                raise ConfigError(f"helios ttl: {error}", key="ttl") from None
+        catalog = self._state(session).book.catalog
+        for table in self._service.tables:
+            if table.ttl is None or catalog is None:
+                continue
+            if relations & catalog.relations_named(table.name):
+                ttls.append(table.ttl)
+        return min(ttls) if ttls else None
+
+
+def _may_write(statement: Statement) -> bool:
+    """Without a catalogue: whether *statement* could write anything, if only by a function."""
+    if statement.transaction is not None and not statement.parts:
+        return False
+    return bool(
+        statement.writes
+        or statement.writes_anything
+        or statement.functions
+        or statement.parts
+        or statement.reads
+        or statement.kind.value not in ("select", "set", "show", "empty", "fetch", "close", "deallocate")
+    )
