@@ -75,10 +75,7 @@ class CacheService:
             found = 0
             for book in list(self._books.values()):
                 if book.catalog is not None and (oids := book.catalog.relations_named(name)):
-                    base = book.catalog.reads(oids).oids | oids
-                    written = book.catalog.writes(base)
-                    if isinstance(written, frozenset):
-                        base |= written
+                    base = book.catalog.family(book.catalog.reads(oids).oids | oids)
                     self.versions.touch(book.slots(base)[1:])
                     found += len(base)
             if not found:

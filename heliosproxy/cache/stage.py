@@ -144,7 +144,9 @@ class CacheStage:
         book = state.book
         if session.tx.status is Status.IDLE or session.tx.status is Status.PROMISED:
             yield from book.refresh()
-            if call.key is None and call.bound is not None and not self._barred(session, state, call):
+            # A key made before belongs to the catalogue of then.
+            call.key = None
+            if call.bound is not None and not self._barred(session, state, call):
                 number = state.context.number
                 call.key = keys.raw_key(call, number) or keys.bound_key(call, number)
         steps = self._follow(session, state, call)
