@@ -55,6 +55,7 @@ class Session:
         pinned: how often it was pinned, by reason; for statistics.
         open: statements sent whose reply is not complete (COPY, stream, pipeline).
         piped: the distinct statements among them that are in a pipeline.
+        harmless: names of functions that are known to leave a session alone.
         temp: it has, or may have, temporary tables.
         isolated: its transactions see one snapshot throughout (REPEATABLE READ, SERIALIZABLE), as far as the
             face was told.
@@ -64,6 +65,7 @@ class Session:
     __slots__ = (
         "__weakref__",
         "encoding",
+        "harmless",
         "isolated",
         "open",
         "path",
@@ -78,7 +80,14 @@ class Session:
         "tx",
     )
 
-    def __init__(self, path: Path, pool: Pool[Any], *, pins: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        pool: Pool[Any],
+        *,
+        pins: frozenset[str] = frozenset(),
+        harmless: frozenset[str] = frozenset(),
+    ) -> None:
         self.path = path
         self.pool = pool
         self.server: Any = None
@@ -89,6 +98,7 @@ class Session:
         self.open: list[Call] = []
         self.piped: set[Statement | None] = set()
         self.encoding = "utf-8"
+        self.harmless = harmless
         self.temp = False
         self.isolated = False
         self.scratch: dict[str, Any] = {}
@@ -218,7 +228,7 @@ class Session:
             hook(self, call, call.results)
         was = self.tx.status
         statement = call.statement
-        if statement is not None and consequences.any_of(statement):
+        if statement is not None and consequences.any_of(statement, self.harmless):
             consequences.apply(self, statement, call, in_transaction=status is not Status.IDLE)
         self._settle(was, status, tag)
 
@@ -259,13 +269,15 @@ class Session:
         if now is not Status.IDLE:
             tx.status = now
             tx.begin = b""
-        elif was is not Status.IDLE or tx.wrote or tx.locked:
+        elif was is not Status.IDLE or tx.wrote or tx.locked or tx.ddl:
             committed = tag is None or not tag.startswith(b"ROLLBACK")
             prepared = tag is not None and tag.startswith(b"PREPARE")
             self._end("prepared" if prepared else "commit" if committed else "rollback")
 
     def _end(self, outcome: str) -> None:
         self.settings.end(committed=outcome == "commit")
+        if self.tx.ddl:
+            self.pool.ddl_epoch += 1
         for hook in self.path.settled:
             hook(self, outcome)
         self.tx.end()

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
+from warnings import warn
 
 from psycopg import IsolationLevel, pq
 from psycopg import errors as e
@@ -28,6 +29,7 @@ from ..drivers.pgserver import PGServer
 from ..effects import Lease
 from ..errors import ForkedError, UnsupportedError
 from ..session import Session
+from ..sql.statement import Statement
 from ..sql.statement import TransactionOp as Op
 from ..state import consequences
 from ..state.transaction import LOCAL, Status
@@ -43,7 +45,7 @@ ACTIVE = pq.TransactionStatus.ACTIVE
 PIPELINE_OFF = pq.PipelineStatus.OFF
 
 # libpq's PQtransactionStatus as ours; ACTIVE and UNKNOWN never get here.
-STATUS = {
+STATUS: dict[int, Status] = {
     pq.TransactionStatus.IDLE: Status.IDLE,
     pq.TransactionStatus.INTRANS: Status.OPEN,
     pq.TransactionStatus.INERROR: Status.FAILED,
@@ -212,8 +214,8 @@ class PathConnection(BaseConnection[Row]):
         with self._home.cancels:  # held while a cancel request is under way
             pass
 
-    def __del__(self) -> None:
-        super().__del__()
+    def __del__(self, __warn: Any = warn) -> None:
+        super().__del__(__warn)
         server = self._held
         if server is None and self._session is not None:
             server = self._session.server
@@ -336,7 +338,7 @@ class PathConnection(BaseConnection[Row]):
         session.guard(call)
         session.compose(call, b"")
         # A pipeline may be endless: what leaves no trace in the session is remembered once.
-        if call.statement not in session.piped or consequences.any_of(call.statement):
+        if call.statement not in session.piped or _leaves_traces(session, call.statement):
             session.piped.add(call.statement)
             session.open.append(call)
 
@@ -378,6 +380,7 @@ class PathConnection(BaseConnection[Row]):
             self.adopt(session.server)
         flight = session.compose(call, b"")
         try:
+            result: pq.abc.PGresult | None
             if flight:
                 result = yield from command_in_flight(self.pgconn, command, result_format, flight)
             else:
@@ -467,6 +470,10 @@ class PathConnection(BaseConnection[Row]):
     def prepared_max(self, value: int | None) -> None:
         BaseConnection.prepared_max.fset(self, value)  # type: ignore[attr-defined]
         self._prepared_most = self._prepared.prepared_max
+
+
+def _leaves_traces(session: Session, statement: Statement | None) -> bool:
+    return statement is None or consequences.any_of(statement, session.harmless)
 
 
 def _no_transactions() -> UnsupportedError:

@@ -46,7 +46,7 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
     __module__ = "heliosproxy.dbapi"
 
     @classmethod
-    def connect(  # type: ignore[override]  # one more class of keywords: helios_…
+    def connect(
         cls,
         conninfo: str = "",
         *,
@@ -73,7 +73,7 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
                 modes once per pool.
         """
         opening = Opening.of(conninfo, kwargs)
-        return open_sync(
+        connection: Self = open_sync(
             cls,
             opening,
             autocommit=autocommit,
@@ -82,6 +82,7 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
             row_factory=row_factory,
             cursor_factory=cursor_factory,
         )
+        return connection
 
     @classmethod
     def _born(
@@ -152,7 +153,7 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
         session = self._session
         if session is None:
             return super().wait(gen, interval, timeout)
-        if gen.__class__ is not Call:
+        if not isinstance(gen, Call):
             gen = adopt_foreign(self, gen)
         if isinstance(gen, Call):
             self._path(session, gen)

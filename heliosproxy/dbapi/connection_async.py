@@ -45,7 +45,7 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
     __module__ = "heliosproxy.dbapi"
 
     @classmethod
-    async def connect(  # type: ignore[override]  # one more class of keywords: helios_…
+    async def connect(
         cls,
         conninfo: str = "",
         *,
@@ -72,7 +72,7 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
                 modes once per pool.
         """
         opening = Opening.of(conninfo, kwargs)
-        return await open_async(
+        connection: Self = await open_async(
             cls,
             opening,
             autocommit=autocommit,
@@ -81,6 +81,7 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
             row_factory=row_factory,
             cursor_factory=cursor_factory,
         )
+        return connection
 
     @classmethod
     def _born(
@@ -153,7 +154,7 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
         session = self._session
         if session is None:
             return await super().wait(gen, interval, timeout)
-        if gen.__class__ is not Call:
+        if not isinstance(gen, Call):
             gen = adopt_foreign(self, gen)
         if isinstance(gen, Call):
             await self._path(session, gen)

@@ -64,7 +64,7 @@ class PathCursor(BaseCursor[Any, Row]):
 
     @property
     def _pgconn(self) -> pq.abc.PGconn:  # type: ignore[override]  # a slot of psycopg's
-        return self._conn.pgconn  # type: ignore[no-any-return]
+        return self._conn.pgconn
 
     @_pgconn.setter
     def _pgconn(self, value: pq.abc.PGconn) -> None:

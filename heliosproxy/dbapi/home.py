@@ -6,8 +6,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from psycopg import pq
+from psycopg import generators, pq
 from psycopg._connection_info import ConnectionInfo as PsycopgInfo
+from psycopg.abc import PQGen
 
 from ..drivers.pgserver import PGServer
 from ..pool.pool import Pool
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from ..proxy import Proxy
     from ..session import Session
 
+# A name counts when every function that has it is PostgreSQL's own or written in C.
+_HARMLESS = b"""
+SELECT proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+GROUP BY proname
+HAVING pg_catalog.bool_and(l.lanname IN ('internal', 'c') OR p.pronamespace = 'pg_catalog'::regnamespace)
+"""
 _LOGIN = ("host", "hostaddr", "port", "db", "user", "password", "options")
 
 
@@ -34,6 +41,7 @@ class Home:
         clock: seconds, monotonic.
         parked: the twins for a session that has set nothing; None until the first login.
         login, parameters: what ``conn.info`` tells of a login, by libpq's names; empty until the first one.
+        harmless: names of functions that leave a session alone: PostgreSQL's own, and others written in C.
         cancels: held while a cancel request is under way to a server connection of this pool.
     """
 
@@ -51,6 +59,7 @@ class Home:
         self.parked: parked.Parked | None = None
         self.login: dict[str, str] = {}
         self.parameters: dict[str, str] = {}
+        self.harmless: frozenset[str] = frozenset()
         self.cancels = threading.RLock()
 
     def session(self) -> Session | None:
@@ -59,9 +68,18 @@ class Home:
             return None
         from ..session import Session
 
-        return Session(
-            self.proxy.path, self.pool, pins=frozenset({"session"}) if self.session_mode else frozenset()
-        )
+        pins = frozenset({"session"}) if self.session_mode else frozenset[str]()
+        return Session(self.proxy.path, self.pool, pins=pins, harmless=self.harmless)
+
+    def learn_gen(self, server: PGServer) -> PQGen[None]:
+        """Remember what the login to *server* told, and ask it what else is to be known."""
+        if self.on_path and not self.session_mode:
+            server.pgconn.send_query(_HARMLESS)
+            results = yield from generators.execute(server.pgconn)
+            if results[0].status == pq.ExecStatus.TUPLES_OK:
+                names = (results[0].get_value(row, 0) or b"" for row in range(results[0].ntuples))
+                self.harmless = frozenset(name.decode("utf-8", "replace") for name in names)
+        self.learn(server)
 
     def learn(self, server: PGServer) -> None:
         """Remember what the login to *server* told."""

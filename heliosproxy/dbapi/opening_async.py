@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from psycopg import waiting
+
 from .home import Home
 from .opening import Opening
 
@@ -25,7 +27,8 @@ async def open_async(cls: Any, opening: Opening, proxy: Any = None, **keywords: 
             server = await home.pool.lease_async()
         try:
             if server is not None and home.parked is None:
-                home.learn(server)
+                pgconn = server.pgconn
+                await waiting.wait_async(home.learn_gen(server), pgconn.socket, interval=0.1)
             if server is not None and not home.session_mode:
                 home.pool.release(server)
                 server = None

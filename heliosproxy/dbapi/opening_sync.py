@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from psycopg import waiting
+
 from .home import Home
 from .opening import Opening
 
@@ -26,7 +28,8 @@ def open_sync(cls: Any, opening: Opening, proxy: Any = None, **keywords: Any) ->
             server = home.pool.lease()
         try:
             if server is not None and home.parked is None:
-                home.learn(server)
+                pgconn = server.pgconn
+                waiting.wait(home.learn_gen(server), pgconn.socket, interval=0.1)
             if server is not None and not home.session_mode:
                 home.pool.release(server)
                 server = None

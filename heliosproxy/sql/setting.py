@@ -111,7 +111,7 @@ def from_call(call: Node, *, certain: bool) -> Setting:
     if isinstance(name, str):
         name = name.lower()
     if isinstance(value, str):
-        value, splits = _as_set(name, value)
+        value, splits = as_set(name, value)
         known &= splits
     elif not isinstance(value, Parameter):
         value = None
@@ -145,7 +145,7 @@ def _argument(node: Node) -> Any:
     return _COMPUTED
 
 
-def _as_set(name: str | Parameter, value: str) -> tuple[str | None, bool]:
+def as_set(name: str | Parameter, value: str) -> tuple[str | None, bool]:
     """What to give SET for the effect of set_config(*name*, *value*), and whether there is such a thing."""
     if name not in _QUOTED_LISTS or not value.strip():
         return quote_literal(value), True

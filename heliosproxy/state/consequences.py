@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+from ..sql.setting import as_set
 from ..sql.statement import Kind, Parameter, Setting, Statement
 from ..sql.statement import TransactionOp as Op
 from .settings import TRANSACTIONAL
@@ -19,8 +21,12 @@ _OPAQUE = frozenset({Kind.DO, Kind.CALL, Kind.UNCLASSIFIED, Kind.EXECUTE})
 _ENDING = frozenset({Op.COMMIT, Op.ROLLBACK, Op.PREPARE})
 
 
-def any_of(statement: Statement) -> bool:
-    """Whether `apply` has anything to do; most statements have not."""
+def any_of(statement: Statement, harmless: Collection[str]) -> bool:
+    """Whether `apply` has anything to do; most statements have not.
+
+    Args:
+        harmless: names of functions that leave the session alone.
+    """
     return bool(
         statement.pins
         or statement.settings
@@ -28,6 +34,7 @@ def any_of(statement: Statement) -> bool:
         or statement.temp
         or statement.kind in _STATEFUL
         or statement.kind in _OPAQUE
+        or (statement.functions and _runs_unseen_code(statement, harmless))
     )
 
 
@@ -60,14 +67,14 @@ def apply(session: Session, statement: Statement, call: Call, *, in_transaction:
     if statement.temp:
         session.temp = True
         session.pin("temp_table")
-    if statement.kind in _OPAQUE and session.server is not None:
+    if session.server is not None and (
+        statement.kind in _OPAQUE or _runs_unseen_code(statement, session.harmless)
+    ):
         session.server.tainted = True
         session.server.parameters = None
     _undone(session, statement)
     if statement.kind is Kind.DDL and not statement.temp:
-        session.pool.ddl_epoch += 1
-        if session.server is not None:
-            session.server.ddl_epoch = session.pool.ddl_epoch
+        session.tx.ddl = True
 
 
 def sets_transaction(statement: Statement | None) -> bool:
@@ -78,6 +85,11 @@ def sets_transaction(statement: Statement | None) -> bool:
 def ends_transaction(statement: Statement) -> bool:
     """COMMIT, ROLLBACK, PREPARE TRANSACTION."""
     return statement.transaction is not None and statement.transaction.op in _ENDING
+
+
+def _runs_unseen_code(statement: Statement, harmless: Collection[str]) -> bool:
+    """A function of the user's own may SET, lock, or create temporary tables."""
+    return any(function.name not in harmless for function in statement.functions)
 
 
 def _savepoints(session: Session, statement: Statement) -> None:
@@ -125,7 +137,8 @@ def _resolved(change: Setting, call: Call) -> Setting | None:
         value = _value(change.value, call)
         if value is None:
             return None
-        return Setting(name.lower(), literal(value), change.local)
+        text, certain = as_set(name.lower(), value)
+        return Setting(name.lower(), text, change.local) if certain else None
     return Setting(name, change.value, change.local)
 
 
@@ -142,9 +155,3 @@ def _value(what: Any, call: Call) -> str | None:
         return bytes(raw).decode()
     except UnicodeDecodeError:
         return None
-
-
-def literal(value: str) -> str:
-    """*value* as a string literal that means the same whatever standard_conforming_strings says."""
-    quoted = "'" + value.replace("'", "''") + "'"
-    return " E" + quoted.replace("\\", "\\\\") if "\\" in value else quoted

@@ -47,14 +47,16 @@ class Transaction:
         queried: a statement in it was answered from the cache: for the client it has had its first query, so
             SET TRANSACTION must fail from here on (25001), as after any query.
         wrote: it wrote, or may have written: no cache until it ends.
+        ddl: it changed the catalogue: what other server connections have prepared may be stale once it commits.
         locked: it took row, table or advisory locks: bypass until it ends, lock-then-read sees the database.
     """
 
-    __slots__ = ("begin", "locked", "queried", "status", "wrote")
+    __slots__ = ("begin", "ddl", "locked", "queried", "status", "wrote")
 
     def __init__(self) -> None:
         self.status = Status.IDLE
         self.begin = b""
+        self.ddl = False
         self.queried = False
         self.wrote = False
         self.locked = False
@@ -68,4 +70,4 @@ class Transaction:
         """Over, whichever way."""
         self.status = Status.IDLE
         self.begin = b""
-        self.queried = self.wrote = self.locked = False
+        self.ddl = self.queried = self.wrote = self.locked = False
