@@ -63,8 +63,8 @@ class PathCursor(BaseCursor[Any, Row]):
         return Helios(call.outcome, call.reason, call.node, call.seconds)
 
     @property
-    def _pgconn(self) -> pq.abc.PGconn:  # type: ignore[override]  # a slot of psycopg's
-        return self._conn.pgconn
+    def _pgconn(self) -> pq.abc.PGconn:
+        return self._conn.pgconn  # type: ignore[no-any-return]  # typed by the subclasses
 
     @_pgconn.setter
     def _pgconn(self, value: pq.abc.PGconn) -> None:

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-from .known_failures import RACES, bar, known_failures
+from .known_failures import RACES, bar, known_failures, pinned_bar
 from .runner import SuiteError, cache_dir, log_file, run_suite, setup_key, suite_at
 from .verdict import BAD, Run, Verdict, judge
 
@@ -48,7 +48,7 @@ def main() -> int:
     ours = [variant for variant in variants if variant != "stock"]
     with ThreadPoolExecutor(options.jobs) as pool:
         runs = list(pool.map(lambda variant: _run(suite, variant, arguments), ours))
-    verdicts = [judge(stock, run, known_failures(run.variant), bar(run.variant), RACES) for run in runs]
+    verdicts = [_judge(stock, run) for run in runs]
     for run, verdict in zip(runs, verdicts, strict=True):
         _show(run, verdict)
     if options.json:
@@ -109,13 +109,18 @@ def _run(suite: Path, variant: str, arguments: Sequence[str]) -> Run:
     return run_suite(suite, variant, arguments)
 
 
+def _judge(stock: Run, run: Run) -> Verdict:
+    known, variant = known_failures(run.variant), run.variant
+    return judge(stock, run, known, bar(variant), races=RACES, pinned_bar=pinned_bar(variant))
+
+
 def _show(run: Run, verdict: Verdict | None) -> None:
     counts = ", ".join(f"{number} {outcome}" for outcome, number in run.counts.items())
     _say(f"{run.variant}: {counts} in {run.seconds:.0f} s")
     if verdict is None:
         return
     if run.pins is not None:
-        _say(f"  pins: {json.dumps(run.pins)}")
+        _say(f"  pinned: {run.pinned:.1%} (at most {verdict.pinned_bar:.0%}) {json.dumps(run.pins)}")
     for test in verdict.unlisted:
         result = verdict.failures[test]
         _say(f"  {result.outcome.upper()}, not listed: {test}\n      {result.line}")

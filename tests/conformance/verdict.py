@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -42,6 +42,11 @@ class Run:
     def counts(self) -> dict[str, int]:
         return dict(Counter(result.outcome for result in self.results.values()).most_common())
 
+    @property
+    def pinned(self) -> float:
+        """The part of the leases that were pinned, 0.0 to 1.0."""
+        return self.pins["pinned"] / self.pins["leases"] if self.pins and self.pins["leases"] else 0.0
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -62,6 +67,7 @@ class Verdict:
         passing: what the table lists although it passes, or fails with stock psycopg, too.
         stale: keys of the table that no test has; only in a whole run.
         bar: the most failures allowed.
+        pinned: part of the leases that were pinned; pinned_bar: the largest allowed.
     """
 
     failures: Mapping[str, Result]
@@ -70,32 +76,42 @@ class Verdict:
     passing: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
     bar: int = 0
+    pinned: float = 0.0
+    pinned_bar: float = 1.0
 
     @property
     def good(self) -> bool:
         wrong = self.unlisted or self.never or self.passing or self.stale
-        return not wrong and len(self.failures) <= self.bar
+        return not wrong and len(self.failures) <= self.bar and self.pinned <= self.pinned_bar
 
 
-def judge(stock: Run, ours: Run, known: Mapping[str, str], bar: int, races: Collection[str] = ()) -> Verdict:
+def judge(
+    stock: Run,
+    ours: Run,
+    known: Mapping[str, str],
+    bar: int,
+    *,
+    races: Mapping[str, tuple[str, str]] | None = None,
+    pinned_bar: float = 1.0,
+) -> Verdict:
     """Compares a run with stock psycopg's and with the table of known failures.
 
     Args:
         known: test id or beginning of ids -> reason.
         bar: the most failures allowed.
-        races: ids or beginnings of ids of tests that fail with stock psycopg, but not every time.
+        races: test id or beginning of ids -> part of the error that stock psycopg has, too, but not every time,
+            and reason.
+        pinned_bar: the largest part of the leases that may be pinned.
     """
     failures: dict[str, Result] = {}
     for test, result in ours.results.items():
         reference = stock.results.get(test)
-        excused = any(covers(key, test) for key in races) and not any(covers(key, test) for key in known)
-        if excused or (
-            reference is not None and (reference.outcome in BAD or reference.outcome == "skipped")
-        ):
-            worse = result.outcome in NEVER and (reference is None or reference.outcome not in NEVER)
+        if reference is not None and (reference.outcome in BAD or reference.outcome == "skipped"):
+            worse = result.outcome in NEVER and reference.outcome not in NEVER
         else:
             worse = result.outcome in BAD or (reference is not None and result.outcome == "skipped")
-        if worse:
+        race = any(covers(key, test) and text in result.line for key, (text, _) in (races or {}).items())
+        if worse and (result.outcome in NEVER or not race):
             failures[test] = result
     if ours.whole:
         for test, reference in stock.results.items():
@@ -110,6 +126,8 @@ def judge(stock: Run, ours: Run, known: Mapping[str, str], bar: int, races: Coll
         passing=sorted(listed - failures.keys()),
         stale=[key for key, tests in covered.items() if not tests] if ours.whole else [],
         bar=bar,
+        pinned=ours.pinned,
+        pinned_bar=pinned_bar,
     )
 
 
