@@ -252,6 +252,20 @@ def test_a_busy_pool_keeps_its_server_until_the_other_pools_waiter_was_patient()
     assert older.grant is Grant.CONNECT
 
 
+def test_an_older_waiter_of_the_same_pool_goes_before_a_pool_without_connections() -> None:
+    core: Core[Server] = Core(1)
+    stock = stock_of(core, 1)
+    server = stock.take(None)
+    assert server is not None
+    older, younger = Waiter(stock), Waiter(stock_of(core, 0))
+    core.ask(older, 0.0)
+    core.ask(younger, 0.0)
+    assert core.put(stock, server, 0.0)
+    assert core.settle(stock, 0.0).wake == [older]
+    assert core.put(stock, server, 0.0)
+    assert core.settle(stock, 0.0).wake == [younger]
+
+
 def test_a_server_given_back_twice_is_refused() -> None:
     core: Core[Server] = Core(None)
     stock = stock_of(core, 1)

@@ -240,6 +240,16 @@ def test_closing_all_waits_for_what_is_leased(world: Any, crew: Any) -> None:
         w.pool()
 
 
+def test_closing_all_counts_what_is_leased_from_a_pool_that_was_closed_and_made_anew(world: Any) -> None:
+    w = world(None)
+    leased = w.pool().lease()
+    w.pool().close()
+    w.pool()
+    assert w.pools.close(0) == 1
+    leased.pool.release(leased)
+    assert w.pools.close(0) == 0
+
+
 def test_closing_gives_up_after_its_timeout(world: Any) -> None:
     w = world(None)
     w.pool().lease()
