@@ -80,7 +80,8 @@ class Crew:
             except BaseException as error:  # noqa: BLE001 - the outcome may be any
                 outcome.append(error)
 
-        self.threads.append(threading.Thread(target=run, daemon=True)  # a failing test must not hang the run)
+        # Daemons: a failing test must not hang the run.
+        self.threads.append(threading.Thread(target=run, daemon=True))
         self.threads[-1].start()
         self.asleep.acquire()
         return outcome
