@@ -123,7 +123,7 @@ def _command(dsn: str, cache: Path, arguments: Sequence[str]) -> list[str]:
     for path in IGNORED:
         command += ["--ignore", path]
     if not arguments:
-        return [*command, "-q", "-rN", "--no-header", "tests"]
+        return [*command, "-q", "-rN", "--no-header", "--durations=15", "tests"]
     paths = [argument for argument in arguments if argument.startswith("tests")]
     return [*command, *arguments, *([] if paths else ["tests"])]
 
