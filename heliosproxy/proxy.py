@@ -138,7 +138,7 @@ class Proxy:
         if not conninfo and self.config.node:
             conninfo = self.config.node[0].dsn.get_secret_value()
         node = self.config.node[0].name if self.config.node else DEFAULT_NODE
-        key = PoolKey.of(node, conninfo, **opening.parameters)
+        key = PoolKey.of(node, conninfo, rotating=source is not None, **opening.parameters)
         home = self._homes.get(key)
         if home is None:
             with self._lock:

@@ -12,16 +12,18 @@ Imports no feature: a feature is a stage (`heliosproxy.stages`).
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .call import Call, Flight
 from .effects import Lease, Run, Steps
-from .pool.pool import Pool
 from .sql.statement import Statement
 from .stages import Path
 from .state import consequences, restore
 from .state.settings import EMPTY, Settings
 from .state.transaction import Status, Transaction
+
+if TYPE_CHECKING:
+    from .pool.pool import Pool
 
 NOTHING = Flight()  # shared by every statement that travels as it is; never changed
 

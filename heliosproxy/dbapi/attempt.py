@@ -15,9 +15,14 @@ from typing import Any
 from psycopg import errors as e
 from psycopg import generators, pq
 from psycopg._preparing import Prepare
+from psycopg._queries import PostgresClientQuery
 from psycopg.abc import PQGen
 
 from ..call import Call, Flight
+from ..sql.statement import Kind
+
+# COPY breaks libpq's pipeline mode; what we could not parse may be COPY, or several statements.
+_ALONE = frozenset({Kind.COPY, Kind.UNCLASSIFIED, Kind.EMPTY, Kind.EXECUTE, Kind.CALL})
 
 FATAL_ERROR = pq.ExecStatus.FATAL_ERROR
 PIPELINE_ABORTED = pq.ExecStatus.PIPELINE_ABORTED
@@ -31,10 +36,9 @@ def attempt(conn: Any, call: Call, flight: Flight) -> PQGen[None]:
     """Send *call* on the server connection *conn* holds, and give the results to its cursor."""
     cursor = call.cursor
     cursor._pgconn = conn.pgconn
-    statement = call.statement
     if not flight:
         yield from cursor._maybe_prepare_gen(call.bound, prepare=call.prepare, binary=call.binary)
-    elif statement is None or statement.simple_only or not statement.in_block:
+    elif _travels_alone(call):
         yield from ahead(conn.pgconn, flight)
         yield from cursor._maybe_prepare_gen(call.bound, prepare=call.prepare, binary=call.binary)
     else:
@@ -42,6 +46,14 @@ def attempt(conn: Any, call: Call, flight: Flight) -> PQGen[None]:
     call.results = cursor._results
     if conn._prepared._to_flush:
         yield from conn._prepared.maintain_gen(conn)
+
+
+def _travels_alone(call: Call) -> bool:
+    statement = call.statement
+    if statement is None or statement.simple_only or not statement.in_block or statement.kind in _ALONE:
+        return True
+    # Its parameters are in its text already; it says itself what it does not support.
+    return isinstance(call.bound, PostgresClientQuery) and (call.binary or call.cursor.format == BINARY)
 
 
 def ahead(pgconn: pq.abc.PGconn, flight: Flight) -> PQGen[None]:
@@ -76,7 +88,9 @@ def _together(conn: Any, call: Call, flight: Flight) -> PQGen[None]:
             pgconn.send_query_params(command, None)
         if prep is Prepare.SHOULD:
             pgconn.send_prepare(name, pgq.query, param_types=pgq.types)
-        if prep is Prepare.NO:
+        if isinstance(pgq, PostgresClientQuery):
+            pgconn.send_query_params(pgq.query, None)
+        elif prep is Prepare.NO:
             pgconn.send_query_params(
                 pgq.query, pgq.params, param_formats=pgq.formats, param_types=pgq.types, result_format=fmt
             )

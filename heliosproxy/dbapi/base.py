@@ -65,12 +65,14 @@ class PathConnection(BaseConnection[Row]):
         _home: the pool and what is known about its server.
         _session: the logical session; None in session mode without a stage.
         _held: without a session, the server connection held from connect() to close().
+        _at_rest: its PGconn is a parked one.
         _options: ``helios={…}`` of the statement that is being started.
     """
 
     _home: Home
     _session: Session | None = None
     _held: PGServer | None = None
+    _at_rest = False
     _forked = False
     _cancelling = 0
 
@@ -90,6 +92,7 @@ class PathConnection(BaseConnection[Row]):
             self.adopt(server)
         elif session is not None:
             self.pgconn.notice_handler = self.pgconn.notify_handler = None
+            self._at_rest = True
             session.encoding = self.pgconn._encoding
             if server is not None:
                 session.take(server, self)
@@ -101,6 +104,7 @@ class PathConnection(BaseConnection[Row]):
         """From here on psycopg's code works on *server*."""
         pgconn = server.pgconn
         self.pgconn = pgconn
+        self._at_rest = False
         prepared = self._prepared = server.prepared
         prepared.prepare_threshold = self._threshold
         prepared.prepared_max = self._prepared_most
@@ -108,11 +112,16 @@ class PathConnection(BaseConnection[Row]):
         pgconn.notify_handler = self._on_notify
 
     def _park(self, status: Status, server: PGServer) -> None:
-        if server.parameters is None:
-            server.parameters = twins.parked(twins.parameters_of(server.pgconn))
-        self._parked = server.parameters
-        self.pgconn = self._parked.pgconn(_TWIN[status])
+        if server.pgconn.status == OK:  # a dead one tells nothing: what was known before still holds
+            if server.parameters is None:
+                server.parameters = twins.of(server.pgconn)
+            self._parked = server.parameters
+        self._rest(_TWIN[status])
         self._prepared = self._unleased
+
+    def _rest(self, twin: bytes) -> None:
+        self.pgconn = self._parked.pgconn(twin)
+        self._at_rest = True
 
     def _promise(self, begin: bytes) -> None:
         """BEGIN was asked for; it goes out with the first statement that needs a server."""
@@ -121,7 +130,7 @@ class PathConnection(BaseConnection[Row]):
         if session.server is not None:
             self._park(Status.PROMISED, session.server)
         else:
-            self.pgconn = self._parked.pgconn(twins.INTRANS)
+            self._rest(twins.INTRANS)
 
     def _settle(self) -> None:
         """At the end of every wait: note what is complete, give the server connection back if we may."""
@@ -180,6 +189,7 @@ class PathConnection(BaseConnection[Row]):
             if session.open or session.tx.status is not Status.IDLE:
                 session.abandoned()
             server = session.let_go() if session.server is not None else None
+        self._at_rest = False
         self.pgconn = self._home.proxy.closed_pgconn
         self._home.proxy.gone(self)
         if self._cancelling:
@@ -192,6 +202,9 @@ class PathConnection(BaseConnection[Row]):
         session = self._session
         if session is None:
             yield True
+            return
+        if not self._should_cancel():
+            yield False
             return
         with self._home.cancels:
             self._cancelling += 1
@@ -231,6 +244,7 @@ class PathConnection(BaseConnection[Row]):
             if session is not None:
                 session.server = None
             self._forked = True
+            self._at_rest = False
             self.pgconn = self._home.proxy.closed_pgconn
 
     # -- the edge of the session -------------------------------------------------------------------
@@ -407,8 +421,20 @@ class PathConnection(BaseConnection[Row]):
             if session.server is not None:
                 self.adopt(session.server)
             else:
-                self.pgconn = self._parked.pgconn(twins.IDLE)
+                self._rest(twins.IDLE)
         return True
+
+    def _check_rest(self) -> None:
+        """Before anything that reads the parked PGconn: is it what it should be?
+
+        It is shared, and somebody may have used it (``conn.pgconn.exec_()``); take another one then.
+        """
+        if self._at_rest:
+            twin = _TWIN[cast(Session, self._session).tx.status]
+            if self.pgconn is not self._parked.pgconn(twin):
+                self._rest(twin)
+        elif self.pgconn.status == BAD:
+            self._check_connection_ok()
 
     def _check_connection_ok(self) -> None:
         if self._forked:
@@ -416,9 +442,21 @@ class PathConnection(BaseConnection[Row]):
                 "this connection was opened before fork() and its server connection belongs to the parent"
                 " process; open a new one in the child"
             )
+        if self._at_rest and self.pgconn.status == BAD:
+            self._check_rest()
         super()._check_connection_ok()
 
     # -- attributes --------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """True after close(), and when a server connection it had to keep was lost."""
+        return self.pgconn.status == BAD and not self._at_rest
+
+    @property
+    def broken(self) -> bool:
+        """True when a server connection it had to keep was lost."""
+        return self.closed and not self._closed
 
     def _set_autocommit_gen(self, value: bool) -> PQGen[None]:
         if self._session is not None and self._home.statement_mode and not value:
@@ -435,18 +473,14 @@ class PathConnection(BaseConnection[Row]):
     @property
     def info(self) -> ConnectionInfo:
         """As psycopg's; while no server connection is held it tells what the pool's last one told."""
-        return ConnectionInfo(self.pgconn, self._home if self._is_parked() else None)
-
-    def _is_parked(self) -> bool:
-        session = self._session
-        return session is not None and (session.server is None or session.server.pgconn is not self.pgconn)
+        return ConnectionInfo(self.pgconn, self._home if self._at_rest else None)
 
     def fileno(self) -> int:
         """The socket of the server connection it holds.
 
         Raises OperationalError when it holds none: there is nothing to wait for.
         """
-        if self.pgconn.status == OK and self._is_parked():
+        if self.pgconn.status == OK and self._at_rest:
             raise e.OperationalError(
                 "no server connection is held now: fileno() means something in a transaction"
             )

@@ -159,6 +159,7 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
             self._path(session, gen)
             return cast(RV, None)
         if session.server is None or session.server.pgconn is not self.pgconn:
+            self._check_rest()
             try:
                 effect: Any = next(gen)
             except StopIteration as stop:

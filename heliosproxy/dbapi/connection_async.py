@@ -160,6 +160,7 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
             await self._path(session, gen)
             return cast(RV, None)
         if session.server is None or session.server.pgconn is not self.pgconn:
+            self._check_rest()
             try:
                 effect: Any = next(gen)
             except StopIteration as stop:

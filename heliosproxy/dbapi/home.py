@@ -87,4 +87,4 @@ class Home:
         encoding = pgconn._encoding
         self.login = {name: getattr(pgconn, name).decode(encoding) for name in _LOGIN}
         self.parameters = PsycopgInfo(pgconn).get_parameters()
-        self.parked = parked.parked(parked.parameters_of(pgconn))
+        self.parked = parked.of(pgconn)

@@ -21,6 +21,7 @@ from weakref import WeakValueDictionary
 
 from psycopg import errors as e
 from psycopg import pq
+from psycopg.conninfo import make_conninfo
 
 Parameters: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
@@ -45,46 +46,56 @@ REPORTED = (
 
 IDLE, INTRANS, INERROR = b"I", b"T", b"E"
 
-
-def parameters_of(pgconn: pq.abc.PGconn) -> Parameters:
-    """What *pgconn*'s server reported, in a form that can be compared."""
-    status = pgconn.parameter_status
-    return tuple((name, value) for name in REPORTED if (value := status(name)) is not None)
+_STATUS = {
+    IDLE: pq.TransactionStatus.IDLE,
+    INTRANS: pq.TransactionStatus.INTRANS,
+    INERROR: pq.TransactionStatus.INERROR,
+}
 
 
 class Parked:
-    """The three twins for one set of parameters, each made when first needed."""
+    """The three twins for one login and set of parameters, each made when first needed.
 
-    __slots__ = ("__weakref__", "_twins", "parameters")
+    Attributes:
+        user, database: those of the login.
+        parameters: what its server reported, name and value.
+    """
 
-    def __init__(self, parameters: Parameters) -> None:
+    __slots__ = ("__weakref__", "_twins", "database", "parameters", "user")
+
+    def __init__(self, user: bytes, database: bytes, parameters: Parameters) -> None:
+        self.user = user
+        self.database = database
         self.parameters = parameters
         self._twins: dict[bytes, pq.abc.PGconn] = {}
 
     def pgconn(self, status: bytes) -> pq.abc.PGconn:
         """The twin that reports transaction *status* (I, T or E).
 
-        A twin that somebody closed (``conn.pgconn.finish()``) is replaced: it is shared.
+        One that somebody closed or used (``conn.pgconn.finish()``, ``exec_()``) is replaced: it is shared.
         """
         twin = self._twins.get(status)
-        if twin is None or twin.status != pq.ConnStatus.OK:
-            twin = self._twins[status] = shake_hands(self.parameters, status)
+        if twin is None or twin.transaction_status != _STATUS[status]:
+            twin = self._twins[status] = shake_hands(self, status)
         return twin
 
 
-_known: WeakValueDictionary[Parameters, Parked] = WeakValueDictionary()
+_known: WeakValueDictionary[tuple[bytes, bytes, Parameters], Parked] = WeakValueDictionary()
 
 
-def parked(parameters: Parameters) -> Parked:
-    """The shared twins for *parameters*."""
-    twins = _known.get(parameters)
+def of(pgconn: pq.abc.PGconn) -> Parked:
+    """The shared twins for what the server of *pgconn*, a live connection, has reported."""
+    status = pgconn.parameter_status
+    reported = tuple((name, value) for name in REPORTED if (value := status(name)) is not None)
+    key = pgconn.user, pgconn.db, reported
+    twins = _known.get(key)
     if twins is None:
-        twins = _known.setdefault(parameters, Parked(parameters))
+        twins = _known.setdefault(key, Parked(*key))
     return twins
 
 
-def shake_hands(parameters: Parameters, status: bytes) -> pq.abc.PGconn:
-    """A PGconn in transaction *status* whose server reported *parameters* and then vanished.
+def shake_hands(like: Parked, status: bytes) -> pq.abc.PGconn:
+    """A PGconn in transaction *status* whose server told what *like* says, and then vanished.
 
     Raises OperationalError when libpq refuses the handshake, OSError when there is no room for a socket.
     """
@@ -93,7 +104,14 @@ def shake_hands(parameters: Parameters, status: bytes) -> pq.abc.PGconn:
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(os.path.join(folder, ".s.PGSQL.5432"))
             server.listen(1)
-            conninfo = f"host={folder} port=5432 user=parked dbname=parked sslmode=disable gssencmode=disable"
+            conninfo = make_conninfo(
+                host=folder,
+                port=5432,
+                user=like.user.decode(errors="replace"),
+                dbname=like.database.decode(errors="replace"),
+                sslmode="disable",
+                gssencmode="disable",
+            )
             pgconn = pq.PGconn.connect_start(conninfo.encode())
             polled = pgconn.connect_poll()
             peer, _ = server.accept()
@@ -101,7 +119,7 @@ def shake_hands(parameters: Parameters, status: bytes) -> pq.abc.PGconn:
                 while polled == pq.PollingStatus.WRITING:
                     polled = pgconn.connect_poll()
                 peer.recv(10_000)  # PostgreSQL's own limit of a startup packet
-                peer.sendall(_greeting(parameters, status))
+                peer.sendall(_greeting(like.parameters, status))
                 while polled == pq.PollingStatus.READING:
                     polled = pgconn.connect_poll()
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from functools import cache
@@ -22,6 +23,8 @@ class PoolKey(NamedTuple):
         conninfo: connection parameters, sorted, without passwords and other secrets.
         database, user: as the server will see them, as far as they can be known before connecting.
         environment: the PG* variables that libpq reads, as sorted (name, value) pairs, without PGPASSWORD.
+        credentials: what the passwords were, as a hash that means nothing outside this process: who gives
+            another one must log in with it. "" for passwords that rotate.
     """
 
     node: str
@@ -29,6 +32,7 @@ class PoolKey(NamedTuple):
     database: str
     user: str
     environment: tuple[tuple[str, str], ...] = ()
+    credentials: str = ""
 
     @classmethod
     def of(
@@ -37,12 +41,14 @@ class PoolKey(NamedTuple):
         conninfo: str = "",
         *,
         environ: Mapping[str, str] | None = None,
+        rotating: bool = False,
         **parameters: str | int | None,
     ) -> PoolKey:
         """The key of a connection to *node* with libpq's *conninfo* and *parameters*.
 
         Args:
             environ: where the PG* variables are looked up; None (default) = ``os.environ``.
+            rotating: passwords change while the pool stays.
 
         Raises:
             psycopg.ProgrammingError: libpq does not understand the parameters.
@@ -59,10 +65,24 @@ class PoolKey(NamedTuple):
             str(given.get("dbname") or environment.get("PGDATABASE") or user),
             user,
             tuple(sorted((name, environment[name]) for name in variables if name in environment)),
+            "" if rotating else _hashed({name: given.get(name) for name in secrets}, environment),
         )
 
     def __str__(self) -> str:
         return f"{self.database} as {self.user} on {self.node}"
+
+
+def _hashed(secrets: Mapping[str, object], environment: Mapping[str, str]) -> str:
+    known = sorted((name, str(value)) for name, value in secrets.items() if value is not None)
+    if not known and "PGPASSWORD" not in environment:
+        return ""
+    text = repr((known, environment.get("PGPASSWORD")))
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), key=_salt(), digest_size=16).hexdigest()
+
+
+@cache
+def _salt() -> bytes:
+    return os.urandom(32)
 
 
 @cache
