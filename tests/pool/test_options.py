@@ -32,10 +32,20 @@ def test_senseless_options_are_refused_with_the_name_of_the_key(options: dict[st
 
 def test_a_key_does_not_depend_on_how_the_connection_was_spelled() -> None:
     one = PoolKey.of("primary", "postgresql://app:secret@db/shop?connect_timeout=3", environ={})
-    two = PoolKey.of("primary", "host=db dbname=shop", environ={}, user="app", connect_timeout=3)
+    two = PoolKey.of(
+        "primary", "host=db dbname=shop", environ={}, user="app", password="secret", connect_timeout=3
+    )
     assert one == two
     assert "secret" not in repr(one)
     assert str(one) == "shop as app on primary"
+
+
+def test_another_password_is_another_key_unless_passwords_rotate() -> None:
+    one = PoolKey.of("primary", "host=db user=app password=one", environ={})
+    assert one != PoolKey.of("primary", "host=db user=app password=two", environ={})
+    assert one != PoolKey.of("primary", "host=db user=app", environ={"PGPASSWORD": "one"})
+    rotating = PoolKey.of("primary", "host=db user=app password=one", environ={}, rotating=True)
+    assert rotating == PoolKey.of("primary", "host=db user=app password=two", environ={}, rotating=True)
 
 
 def test_a_key_depends_on_the_environment_that_libpq_reads() -> None:
