@@ -17,20 +17,18 @@ from array import array
 from contextlib import ExitStack
 from typing import Any
 
-import psycopg
-
 import heliosproxy
 
+from .calls import ROWS, users
 from .common import bar, command, fresh, rss, server
 
 MB = 1 << 20
 CACHE, MEMO = 64 * MB, 32 * MB
-ROWS = 1000
 WARM_UP = 1000
 
 
 def _text(number: int) -> str:
-    return f"SELECT id, name, price FROM bench_growth WHERE id = {number % ROWS} AND id <> {number + ROWS}"
+    return f"SELECT id, name, price FROM bench_users WHERE id = {number % ROWS} AND id <> {number + ROWS}"
 
 
 def inside(dsn: str, statements: int) -> dict[str, Any]:
@@ -43,7 +41,7 @@ def inside(dsn: str, statements: int) -> dict[str, Any]:
     with heliosproxy.Proxy(config) as proxy, proxy.connect(dsn, autocommit=True) as conn:
         cursor = conn.cursor()
         for _ in range(2):
-            cursor.execute("SELECT id, name, price FROM bench_growth WHERE id = 1").fetchall()
+            cursor.execute("SELECT id, name, price FROM bench_users WHERE id = 1").fetchall()
         costs = array("q", bytes(8 * statements))
         clock = time.thread_time_ns
         gc.collect()
@@ -79,14 +77,7 @@ def run(dsn: str | None = None, *, quick: bool = False) -> dict[str, Any]:
     """Measure; returns one section, and the bars."""
     with ExitStack() as stack:
         dsn = stack.enter_context(server(dsn))
-        with psycopg.connect(dsn, autocommit=True) as conn:
-            conn.execute("DROP TABLE IF EXISTS bench_growth")
-            conn.execute(
-                "CREATE TABLE bench_growth AS SELECT i AS id, 'name ' || i AS name, i + 0.5 AS price"
-                f" FROM generate_series(0, {ROWS - 1}) AS i"
-            )
-            conn.execute("ALTER TABLE bench_growth ADD PRIMARY KEY (id)")
-            conn.execute("ANALYZE bench_growth")
+        users(dsn)
         found = fresh(__spec__.name, dsn=dsn, statements=5000 if quick else 100_000)
     limit = 1.3 * CACHE / MB + MEMO / MB + 32
     bars = {

@@ -13,9 +13,7 @@ includes the server. Others run with psycopg's defaults, so the statement is pre
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
-from itertools import count
 from typing import Any
 
 import psycopg
@@ -23,63 +21,14 @@ import psycopg
 import heliosproxy
 
 from . import rivals
+from .calls import by_key, from_pool, in_transaction, on_connection, outcome, same, users
 from .common import Turns, bar, command, server
 
-SQL = "SELECT id, name, price FROM bench_users WHERE id = %s"
-ROWS = 1000
 RAW = "psycopg, cursor"
 RAW_EXECUTE = "psycopg, conn.execute"
 REGION = "dogpile, memory region get"
 # What that took where the budgets were set: they are microseconds of that machine.
 REFERENCE = 0.9
-Call = Callable[[], object]
-
-
-def by_key(cursor: Any, **options: Any) -> Call:
-    """Ask for one row after the other on a cursor that is used again."""
-    execute, fetchall, numbers = cursor.execute, cursor.fetchall, count()
-
-    def call() -> object:
-        execute(SQL, (next(numbers) % ROWS,), **options)
-        return fetchall()
-
-    return call
-
-
-def same(cursor: Any) -> Call:
-    """Ask for the same row again."""
-    execute, fetchall = cursor.execute, cursor.fetchall
-
-    def call() -> object:
-        execute(SQL, (42,))
-        return fetchall()
-
-    return call
-
-
-def on_connection(conn: Any) -> Call:
-    """Ask for the same row, each time with a new cursor."""
-    return lambda: conn.execute(SQL, (42,)).fetchall()
-
-
-def in_transaction(conn: Any, execute: Callable[..., Any]) -> Call:
-    """Ask for a row in a transaction of its own."""
-
-    def call() -> object:
-        with conn.transaction():
-            return execute(SQL, (42,)).fetchall()
-
-    return call
-
-
-def from_pool(pool: Any) -> Call:
-    """As psycopg_pool is used: a connection for each statement."""
-
-    def call() -> object:
-        with pool.connection() as conn:
-            return conn.execute(SQL, (42,)).fetchall()
-
-    return call
 
 
 class Bench:
@@ -106,9 +55,9 @@ class Bench:
         session = self.ours(helios_cache=True)
         transaction = self.ours(helios_cache=True, helios_mode="transaction")
         calls = {
-            "ours, cursor": same(_outcome(session.cursor(), "hit")),
+            "ours, cursor": same(outcome(session.cursor(), "hit")),
             "ours, conn.execute": on_connection(session),
-            "ours, cursor, transaction mode": same(_outcome(transaction.cursor(), "hit")),
+            "ours, cursor, transaction mode": same(outcome(transaction.cursor(), "hit")),
             REGION: rivals.region(),
             RAW: same(self.raw.cursor()),
             RAW_EXECUTE: on_connection(self.raw),
@@ -133,14 +82,14 @@ class Bench:
             "ours, session mode, no stage": (by_key(self.ours().cursor()), 5.0),
             "ours, transaction mode": (by_key(self.ours(helios_mode="transaction").cursor()), 12.0),
             "ours, transaction, cache, option off": (
-                by_key(_outcome(cached, "bypass", off), helios=off),
+                by_key(outcome(cached, "bypass", off), helios=off),
                 12.0,
             ),
             "ours, transaction, cache, table excluded": (
-                by_key(_outcome(self.ours(config=excluded).cursor(), "bypass")),
+                by_key(outcome(self.ours(config=excluded).cursor(), "bypass")),
                 12.0,
             ),
-            "ours, session, cache, option off": (by_key(_outcome(kept, "bypass", off), helios=off), 12.0),
+            "ours, session, cache, option off": (by_key(outcome(kept, "bypass", off), helios=off), 12.0),
         }
         others = {name: by_key(conn.cursor()) for name, conn in self.wrapped.items()}
         others["psycopg_pool, conn.execute"] = from_pool(self.pool)
@@ -184,29 +133,13 @@ class Bench:
         }
 
 
-def _outcome(cursor: Any, wanted: str, options: dict[str, Any] | None = None) -> Any:
-    """*cursor*, after making sure that the cache treats our statement as *wanted*."""
-    for _ in range(3):  # the catalogue is learned, then the result is stored, then it is hit
-        cursor.execute(SQL, (42,), helios=options)
-    if cursor.helios.outcome != wanted:
-        raise AssertionError(f"measured would be a {cursor.helios}, not a {wanted}")
-    return cursor
-
-
 def run(dsn: str | None = None, *, quick: bool = False) -> dict[str, Any]:
     """Measure; returns a section per kind, and the bars."""
     found: dict[str, Any] = {}
     bars: dict[str, Any] = {}
     with ExitStack() as stack:
         dsn = stack.enter_context(server(dsn))
-        with psycopg.connect(dsn, autocommit=True) as conn:
-            conn.execute("DROP TABLE IF EXISTS bench_users")
-            conn.execute(
-                "CREATE TABLE bench_users AS SELECT i AS id, 'name ' || i AS name, i + 0.5 AS price"
-                f" FROM generate_series(0, {ROWS - 1}) AS i"
-            )
-            conn.execute("ALTER TABLE bench_users ADD PRIMARY KEY (id)")
-            conn.execute("ANALYZE bench_users")
+        users(dsn)
         stack.callback(heliosproxy.shutdown)
         bench = Bench(stack, dsn, quick)
         for kind in (bench.hit, bench.pass_through, bench.transaction, bench.lease):
