@@ -1,0 +1,216 @@
+"""A statement of a psycopg connection on the path, and what psycopg sends by itself.
+
+Everything goes through ``conn.wait()``. psycopg's own generators yield, before anything else, the Lease they
+need; those it has for BEGIN and for its internal commands (``_start_query``, ``_exec_command``) are replaced here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from psycopg import errors as e
+from psycopg import pq
+from psycopg.abc import PQGen, QueryNoTemplate
+from psycopg.adapt import Transformer
+from psycopg.rows import Row
+from psycopg.sql import Composable
+
+from ..call import Call
+from ..effects import Lease
+from ..errors import UnsupportedError
+from ..session import Session
+from ..sql.statement import Statement
+from ..sql.statement import TransactionOp as Op
+from ..state import consequences
+from ..state.transaction import LOCAL, Status
+from . import parked as twins
+from .attempt import ahead, command_in_flight
+from .lending import ACTIVE, OK, PIPELINE_OFF, STATUS, Lending
+
+TEXT = pq.Format.TEXT
+
+
+class Travelling(Lending[Row]):
+    """The edge of a Session: what it asks of the real connection."""
+
+    def begin_command(self) -> bytes:
+        """The BEGIN psycopg would send before the next statement."""
+        return b"" if self._autocommit else self._get_tx_start_command()
+
+    def reply(self, call: Call) -> tuple[Status, bytes | None]:
+        """Status and tag after a statement succeeded."""
+        return STATUS[self.pgconn.transaction_status], self._tag(call)
+
+    def stumbled(self) -> tuple[Status, bool]:
+        """Status after a statement failed; a connection with replies outstanding is closed."""
+        pgconn = self.pgconn
+        if pgconn.status == OK:
+            status = pgconn.transaction_status
+            if status != ACTIVE and (pgconn.pipeline_status == PIPELINE_OFF or self._pipeline is not None):
+                return STATUS[status], False
+            pgconn.finish()
+        return Status.IDLE, True
+
+    def _tag(self, call: Call) -> bytes | None:
+        results = call.results or (call.cursor is not None and call.cursor._results)
+        return results[-1].command_status if results else None
+
+    def _ready(self, call: Call) -> bool:
+        """The path up to the server: True when the statement is answered already."""
+        session = cast(Session, self._session)
+        if self.pgconn.status != OK:
+            self._check_connection_ok()
+        cursor = call.cursor
+        if cursor._closed:
+            raise e.InterfaceError("the cursor is closed")
+        cursor._reset()
+        if not cursor._last_query or cursor._last_query is not call.query:
+            cursor._last_query = None
+            cursor._tx = Transformer(cursor)
+        entry = None
+        caches = session.path.lookup
+        if caches:
+            entry = session.lookup(call)
+        if entry is None:
+            call.bound = cursor._convert_query(call.query, call.params)
+            call.statement = self._analyse(call.bound.query)
+            if caches:
+                entry = session.lookup(call)
+        self._check_status(call)
+        session.guard(call)
+        if entry is not None:
+            results = session.answer(call, entry)
+            if results is not None:
+                self._answered(call, results)
+                return True
+        if call.bound is None:
+            call.bound = cursor._convert_query(call.query, call.params)
+        return False
+
+    def _answered(self, call: Call, results: list[Any]) -> None:
+        session, cursor = cast(Session, self._session), call.cursor
+        if session.tx.status is Status.IDLE and not self._autocommit:
+            self._promise(self._get_tx_start_command())
+        session.tx.queried = session.tx.status is Status.PROMISED
+        cursor._results = results
+        cursor._select_current_result(0)
+        cursor._last_query = call.query
+
+    def _analyse(self, text: bytes) -> Any:
+        return self._home.memo.get(text.decode(self.pgconn._encoding, "surrogateescape"))
+
+    def _check_status(self, call: Call) -> None:
+        """Refuse what the server would refuse, where no server is there to do so."""
+        session = cast(Session, self._session)
+        statement = call.statement
+        transaction = statement.transaction if statement is not None else None
+        if session.tx.status is Status.LOST and not (transaction and transaction.op is Op.ROLLBACK):
+            raise e.InFailedSqlTransaction(
+                "the transaction was lost with its server connection: roll back to go on with another one"
+            )
+        if self._home.statement_mode and transaction and transaction.op in (Op.BEGIN, Op.PREPARE):
+            raise _no_transactions()
+
+    def _enter_gen(self, call: Call) -> PQGen[None]:
+        """Lease, restore and BEGIN for what then goes psycopg's own way (COPY, streams, DECLARE)."""
+        session = cast(Session, self._session)
+        self._check_connection_ok()
+        self._check_status(call)
+        session.guard(call)
+        if session.server is None:
+            yield cast(Any, Lease(session.pool, session.settings.signature))
+        elif self.pgconn is not session.server.pgconn:
+            self.adopt(session.server)
+        flight = session.compose(call, self.begin_command())
+        session.open.append(call)
+        if flight:
+            yield from ahead(self.pgconn, flight)
+            self._begun(flight)
+
+    def _queued(self, call: Call) -> None:
+        """A statement enters a pipeline: guard it, count it in; the server connection is held already."""
+        session = cast(Session, self._session)
+        self._check_status(call)
+        session.guard(call)
+        session.compose(call, b"")
+        # A pipeline may be endless: what leaves no trace in the session is remembered once.
+        if call.statement not in session.piped or _leaves_traces(session, call.statement):
+            session.piped.add(call.statement)
+            session.open.append(call)
+
+    def _start_query(self) -> PQGen[None]:
+        if self._session is None or self._pipeline is not None:
+            return super()._start_query()
+        call, self._entering = self._entering, None
+        return self._enter_gen(call or Call(b"", kind="command"))
+
+    def _exec_command(
+        self, command: QueryNoTemplate, result_format: pq.Format = TEXT
+    ) -> PQGen[pq.abc.PGresult | None]:
+        if self._session is None or self._pipeline is not None:
+            return super()._exec_command(command, result_format)
+        return self._command_gen(command, result_format)
+
+    def _command_gen(
+        self, command: QueryNoTemplate, result_format: pq.Format
+    ) -> PQGen[pq.abc.PGresult | None]:
+        session = cast(Session, self._session)
+        self._check_connection_ok()
+        if isinstance(command, str):
+            command = command.encode(self.pgconn._encoding)
+        elif isinstance(command, Composable):
+            command = command.as_bytes(self)
+        if command.startswith(b"DEALLOCATE") and session.server is not None:
+            return (yield from super()._exec_command(command, result_format))
+        call = Call(command, kind="command")
+        statement = call.statement = self._analyse(command)
+        self._check_status(call)
+        if statement.transaction is not None and self._settled_here(statement.transaction.op, command):
+            return None
+        session.guard(call)
+        if session.server is None:
+            yield cast(Any, Lease(session.pool, session.settings.signature))
+        elif self.pgconn is not session.server.pgconn:
+            self.adopt(session.server)
+        flight = session.compose(call, b"")
+        try:
+            result: pq.abc.PGresult | None
+            if flight:
+                result = yield from command_in_flight(self.pgconn, command, result_format, flight)
+            else:
+                result = yield from super()._exec_command(command, result_format)
+        except BaseException:
+            status, lost = self.stumbled()
+            session.failed(call, status, lost=lost)
+            raise
+        call.results = [result]
+        session.arrived(call, *self.reply(call))
+        return result
+
+    def _settled_here(self, op: Op, command: bytes) -> bool:
+        """Whether *op* needs no server; if so it is done."""
+        session = cast(Session, self._session)
+        status = session.tx.status
+        then = LOCAL.get((status, op))
+        if then is None:
+            return False
+        if then is Status.PROMISED:
+            self._promise(command)
+        else:
+            session.local(then)
+            if session.server is not None:
+                self.adopt(session.server)
+            else:
+                self._rest(twins.IDLE)
+        return True
+
+
+def _leaves_traces(session: Session, statement: Statement | None) -> bool:
+    return statement is None or consequences.any_of(statement, session.harmless)
+
+
+def _no_transactions() -> UnsupportedError:
+    return UnsupportedError(
+        "BEGIN in statement mode: each statement may go to another server connection;"
+        " use pool.mode = 'transaction'"
+    )
