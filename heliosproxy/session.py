@@ -129,39 +129,67 @@ class Session:
 
     # -- execute ---------------------------------------------------------------------------------
 
-    def run(self, call: Call, edge: Edge) -> Steps:
-        """Bring *call* to a server and back. Raises what the server, or a stage, raises."""
+    def start(self, call: Call, edge: Edge) -> Steps | None:
+        """Make *call* ready to be sent, with ``call.flight`` around it.
+
+        Returns:
+            None when nothing has to be waited for first; else steps that bring it to a server and back.
+        """
         for hook in self.path.begin:
-            steps = hook(self, call)
-            if steps is not None and (yield from steps):
-                return  # answered after all, by another session's work
+            if (steps := hook(self, call)) is not None:
+                return self.run(call, edge, steps)
+        if self.server is None:
+            server = self.pool.try_lease(self.settings.signature)
+            if server is None:
+                return self.run(call, edge)
+            self.take(server, edge)
+        elif self.tx.status is Status.PROMISED:
+            edge.adopt(self.server)
+        try:
+            call.flight = self.compose(call, edge.begin_command())
+        except BaseException:
+            self.failed(call, *edge.stumbled())
+            raise
+        return None
+
+    def run(self, call: Call, edge: Edge, first: Steps | None = None) -> Steps:
+        """Bring *call* to a server and back; raises what the server, or a stage, raises.
+
+        Args:
+            first: what a stage wants done before; when that returns True the call is answered.
+        """
+        if first is not None and (yield from first):
+            return
         while True:
             if self.server is None:
                 signature = self.settings.signature
-                server = self.pool.try_lease(signature)
-                if server is None:
-                    server = yield Lease(self.pool, signature)
+                server = self.pool.try_lease(signature) or (yield Lease(self.pool, signature))
                 self.take(server, edge)
             elif self.tx.status is Status.PROMISED:
                 edge.adopt(self.server)
             try:
-                flight = self.compose(call, edge.begin_command())
-                yield Run(call, flight)
-            except BaseException as error:
-                status, lost = edge.stumbled()
-                if (yield from self._recovered(call, error)):
-                    continue
-                self.failed(call, status, lost=lost)
-                raise
+                call.flight = self.compose(call, edge.begin_command())
+                yield Run(call, call.flight)
+            except BaseException as error:  # noqa: BLE001 - raised again unless a stage knows better
+                yield from self.stumble(call, edge, error)
+                continue
             self.arrived(call, *edge.reply(call))
             return
 
-    def _recovered(self, call: Call, error: BaseException) -> Steps:
+    def again(self, call: Call, edge: Edge, error: BaseException) -> Steps:
+        """After the first attempt ended with *error*: raise it, or recover and run anew."""
+        yield from self.stumble(call, edge, error)
+        yield from self.run(call, edge)
+
+    def stumble(self, call: Call, edge: Edge, error: BaseException) -> Steps:
+        """Return when a stage has recovered from *error*, else settle and raise it."""
+        status, lost = edge.stumbled()
         for hook in self.path.failed:
             steps = hook(self, call, error)
             if steps is not None and (yield from steps):
-                return True
-        return False
+                return
+        self.failed(call, status, lost)
+        raise error
 
     def take(self, server: Any, edge: Edge) -> None:
         """Hold *server* from here on."""
@@ -183,9 +211,9 @@ class Session:
         if server.last is not self or server.streamed or server.ddl_epoch != self.pool.ddl_epoch:
             state = self._state(server)
         if state or begin or self.path.compose:
-            flight = Flight(state or [], [begin] if begin else [])
+            flight = Flight(state or (), (begin,) if begin else ())
             if begin and tx.queried and consequences.sets_transaction(call.statement):
-                flight.begin.append(b"SELECT")  # the query the client has already had: 25001 as ever
+                flight.begin = (begin, b"SELECT")  # the query the client has already had: 25001 as ever
             for hook in self.path.compose:
                 hook(self, call, flight)
             return flight
@@ -234,7 +262,7 @@ class Session:
             consequences.apply(self, statement, call, in_transaction=status is not Status.IDLE)
         self._settle(was, status, tag)
 
-    def failed(self, call: Call, status: Status, *, lost: bool) -> None:
+    def failed(self, call: Call, status: Status, lost: bool) -> None:
         """The attempt failed for good; *lost*: with its server connection."""
         was = self.tx.status
         statement = call.statement
@@ -303,6 +331,8 @@ class Session:
     def let_go(self) -> Any:
         """Hold no server connection from here on; returns the one it held."""
         server, self.server = self.server, None
+        if server.tainted:
+            server.last = None  # cleaned even for us: we do not know what it carries
         for hook in self.path.released:
             hook(self)
         return server

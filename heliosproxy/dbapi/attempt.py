@@ -10,10 +10,12 @@ a flight of their own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from psycopg import errors as e
 from psycopg import generators, pq
+from psycopg._cursor_base import BaseCursor
 from psycopg._preparing import Prepare
 from psycopg._queries import PostgresClientQuery
 from psycopg.abc import PQGen
@@ -37,7 +39,7 @@ def attempt(conn: Any, call: Call, flight: Flight) -> PQGen[None]:
     cursor = call.cursor
     cursor._pgconn = conn.pgconn
     if not flight:
-        yield from cursor._maybe_prepare_gen(call.bound, prepare=call.prepare, binary=call.binary)
+        yield from BaseCursor._maybe_prepare_gen(cursor, call.bound, prepare=call.prepare, binary=call.binary)
     elif _travels_alone(call):
         yield from ahead(conn.pgconn, flight)
         yield from cursor._maybe_prepare_gen(call.bound, prepare=call.prepare, binary=call.binary)
@@ -53,7 +55,8 @@ def _travels_alone(call: Call) -> bool:
     if statement is None or statement.simple_only or not statement.in_block or statement.kind in _ALONE:
         return True
     # Its parameters are in its text already; it says itself what it does not support.
-    return isinstance(call.bound, PostgresClientQuery) and (call.binary or call.cursor.format == BINARY)
+    binary = call.cursor.format == BINARY if call.binary is None else call.binary
+    return isinstance(call.bound, PostgresClientQuery) and binary
 
 
 def ahead(pgconn: pq.abc.PGconn, flight: Flight) -> PQGen[None]:
@@ -61,7 +64,7 @@ def ahead(pgconn: pq.abc.PGconn, flight: Flight) -> PQGen[None]:
     yield from fly(pgconn, flight.state, flight.begin)
 
 
-def fly(pgconn: pq.abc.PGconn, state: list[bytes], rest: list[bytes]) -> PQGen[None]:
+def fly(pgconn: pq.abc.PGconn, state: Sequence[bytes], rest: Sequence[bytes]) -> PQGen[None]:
     """Send *state*, Sync, *rest*, Sync, read all replies, and raise the first error."""
     pgconn.enter_pipeline_mode()
     sent = _queue(pgconn, state)
@@ -122,7 +125,7 @@ def _together(conn: Any, call: Call, flight: Flight) -> PQGen[None]:
             raise error
 
 
-def _queue(pgconn: pq.abc.PGconn, commands: list[bytes]) -> int:
+def _queue(pgconn: pq.abc.PGconn, commands: Sequence[bytes]) -> int:
     for command in commands:
         pgconn.send_query_params(command, None)
     pgconn.pipeline_sync()

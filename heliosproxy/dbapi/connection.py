@@ -16,7 +16,7 @@ from psycopg.abc import RV, AdaptContext, ConnParam, PQGen
 from psycopg.adapt import AdaptersMap
 from psycopg.rows import Row, RowFactory
 
-from ..call import Call
+from ..call import Call, Flight
 from ..drivers.blocking import drive
 from ..drivers.pgserver import reset
 from ..effects import Control, Effect, Follow, Lease, Run
@@ -181,13 +181,18 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
         started = clock()
         error: BaseException | None = None
         try:
-            if not self._ready(call):
-                try:
-                    drive(session.run(call, self), self.perform)
-                finally:
-                    self._settle()
-                if call.results is not None and call.cursor._results is not call.results:
-                    self._answered(call, call.results)
+            if self._ready(call):
+                return
+            try:
+                steps = session.start(call, self)
+                if steps is None:
+                    self._send(session, call)
+                else:
+                    drive(steps, self.perform)
+            finally:
+                self._settle()
+            if call.cursor._results is not call.results and call.results is not None:
+                self._answered(call, call.results)
         except BaseException as ex:
             error = ex
             raise
@@ -195,6 +200,17 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
             call.seconds = clock() - started
             for hook in session.path.observe:
                 hook(session, call, error)
+
+    def _send(self, session: Session, call: Call) -> None:
+        """The first attempt, for which nothing has to be waited for but the server."""
+        flight = cast(Flight, call.flight)
+        call.node = self._home.pool.key.node
+        try:
+            super().wait(attempt(self, call, flight))
+        except BaseException as error:  # noqa: BLE001 - raised again unless a stage knows better
+            drive(session.again(call, self, error), self.perform)
+        else:
+            session.arrived(call, *self.reply(call))
 
     def perform(self, effect: Effect) -> Any:
         """What a session asks of the outside."""

@@ -42,22 +42,16 @@ NO_HELIOS = Helios()
 
 
 class PathCursor(BaseCursor[Any, Row]):
-    """A cursor whose statements take the path. The classes made of it have the two slots."""
+    """A cursor whose statements take the path. The classes made of it have the slot."""
 
     __slots__ = ()
 
-    _call: Call | None
-    _options: dict[str, Any] | None
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._call = None
-        self._options = None
+    _call: Call  # not set before the first statement
 
     @property
     def helios(self) -> Helios:
         """How the last statement was answered: hit, miss or bypass, why, by which node, how long it took."""
-        call = self._call
+        call: Call | None = getattr(self, "_call", None)
         if call is None:
             return NO_HELIOS
         return Helios(call.outcome, call.reason, call.node, call.seconds)
@@ -81,9 +75,7 @@ class PathCursor(BaseCursor[Any, Row]):
         conn = self._conn
         if conn._session is None or conn._pipeline is not None:
             return super()._execute_gen(query, params, prepare=prepare, binary=binary)
-        call = self._call = Call(
-            query, params, cursor=self, prepare=prepare, binary=binary, options=self._options
-        )
+        call = self._call = Call(query, params, self, prepare, binary, conn._options)
         return call
 
     def _maybe_prepare_gen(

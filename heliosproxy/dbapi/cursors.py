@@ -12,7 +12,7 @@ from psycopg.rows import Row
 
 from .cursor_base import PathCursor, PathServerCursor
 
-SLOTS = ("_call", "_options")
+SLOTS = ("_call",)
 
 
 class _Execute(PathCursor[Row]):
@@ -36,9 +36,10 @@ class _Execute(PathCursor[Row]):
                 (seconds); None (default) = as configured.
         """
         try:
-            with self._conn.lock:
-                self._options = helios
-                self._conn.wait(self._execute_gen(query, params, prepare=prepare, binary=binary))
+            conn = self._conn
+            with conn.lock:
+                conn._options = helios
+                conn.wait(self._execute_gen(query, params, prepare=prepare, binary=binary))
         except e._NO_TRACEBACK as ex:
             raise ex.with_traceback(None)  # noqa: B904 - as psycopg does: the caller's frame is what matters
         return self

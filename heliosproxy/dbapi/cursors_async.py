@@ -11,7 +11,7 @@ from psycopg.rows import Row
 
 from .cursor_base import PathCursor, PathServerCursor
 
-SLOTS = ("_call", "_options")
+SLOTS = ("_call",)
 
 
 class _AsyncExecute(PathCursor[Row]):
@@ -35,9 +35,10 @@ class _AsyncExecute(PathCursor[Row]):
                 (seconds); None (default) = as configured.
         """
         try:
-            async with self._conn.lock:
-                self._options = helios
-                await self._conn.wait(self._execute_gen(query, params, prepare=prepare, binary=binary))
+            conn = self._conn
+            async with conn.lock:
+                conn._options = helios
+                await conn.wait(self._execute_gen(query, params, prepare=prepare, binary=binary))
         except e._NO_TRACEBACK as ex:
             raise ex.with_traceback(None)  # noqa: B904 - as psycopg does: the caller's frame is what matters
         return self

@@ -152,7 +152,7 @@ class Lending(BaseConnection[Row]):
         session = cast(Session, self._session)
         calls, session.open = session.open, []
         for call in calls:
-            session.failed(call, Status.IDLE, lost=True)
+            session.failed(call, Status.IDLE, True)
         if not calls and session.tx.status in (Status.OPEN, Status.FAILED):
             session.lost_between()
         server = session.let_go()

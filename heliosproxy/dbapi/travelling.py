@@ -181,7 +181,7 @@ class Travelling(Lending[Row]):
                 result = yield from super()._exec_command(command, result_format)
         except BaseException:
             status, lost = self.stumbled()
-            session.failed(call, status, lost=lost)
+            session.failed(call, status, lost)
             raise
         call.results = [result]
         session.arrived(call, *self.reply(call))
