@@ -23,6 +23,7 @@ class Call:
         kind: "execute", "stream", "copy", "command" (a face's own commands: COMMIT, FETCH).
         bound: the converted query (``.query`` bytes with $1, ``.params``, ``.types``, ``.formats``).
         statement: the facts; None until analysed.
+        quiet: it is known to leave the session's own state alone.
         flight: what travels with it.
         results: what the server, or a stage, answered: a list of PGresult; None until answered.
         outcome: "hit", "miss" or "bypass"; "" when no cache looked at it.
@@ -37,6 +38,7 @@ class Call:
     # Defaults of the class: most of these stay untouched, and setting them one by one would cost 0.5 µs.
     bound: Any = None
     statement: Statement | None = None
+    quiet = False
     flight: Flight | None = None
     results: list[Any] | None = None
     outcome = ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from .call import Call, Flight
+    from .call import Call
     from .pool.pool import Pool
 
 
@@ -32,13 +32,12 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Send *call* with *flight* around it on the session's server connection; the outcome is its results.
+    """Send *call* with its flight around it on the session's server connection.
 
     It can be yielded again for the same call: each attempt starts afresh from the recipe.
     """
 
     call: Call
-    flight: Flight
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,7 +169,7 @@ class Session:
                 edge.adopt(self.server)
             try:
                 call.flight = self.compose(call, edge.begin_command())
-                yield Run(call, call.flight)
+                yield Run(call)
             except BaseException as error:  # noqa: BLE001 - raised again unless a stage knows better
                 yield from self.stumble(call, edge, error)
                 continue
@@ -257,10 +257,10 @@ class Session:
         for hook in self.path.result:
             hook(self, call, call.results)
         was = self.tx.status
-        statement = call.statement
-        if statement is not None and consequences.any_of(statement, self.harmless):
-            consequences.apply(self, statement, call, in_transaction=status is not Status.IDLE)
-        self._settle(was, status, tag)
+        if not call.quiet and call.statement is not None:
+            consequences.apply(self, call.statement, call, in_transaction=status is not Status.IDLE)
+        if status or was or not call.quiet or self.tx.wrote or self.tx.locked:  # Status.IDLE is 0
+            self._settle(was, status, tag)
 
     def failed(self, call: Call, status: Status, lost: bool) -> None:
         """The attempt failed for good; *lost*: with its server connection."""
@@ -323,10 +323,6 @@ class Session:
         if reason not in self.pins:
             self.pins.add(reason)
             self.pinned[reason] = self.pinned.get(reason, 0) + 1
-
-    def free(self) -> bool:
-        """Whether the server connection may be given back now."""
-        return not self.pins and self.tx.status is Status.IDLE and not self.open
 
     def let_go(self) -> Any:
         """Hold no server connection from here on; returns the one it held."""

@@ -34,18 +34,17 @@ TEXT = pq.Format.TEXT
 OK = pq.ConnStatus.OK
 
 
-def attempt(conn: Any, call: Call, flight: Flight) -> PQGen[None]:
-    """Send *call* on the server connection *conn* holds, and give the results to its cursor."""
+def attempt(conn: Any, call: Call) -> PQGen[None]:
+    """Send *call* on the server connection *conn* holds, in its flight; its cursor gets the results."""
     cursor = call.cursor
-    cursor._pgconn = conn.pgconn
+    flight: Any = call.flight
     if not flight:
         yield from BaseCursor._maybe_prepare_gen(cursor, call.bound, prepare=call.prepare, binary=call.binary)
     elif _travels_alone(call):
-        yield from ahead(conn.pgconn, flight)
+        yield from fly(conn.pgconn, flight.state, flight.begin)
         yield from cursor._maybe_prepare_gen(call.bound, prepare=call.prepare, binary=call.binary)
     else:
         yield from _together(conn, call, flight)
-    call.results = cursor._results
     if conn._prepared._to_flush:
         yield from conn._prepared.maintain_gen(conn)
 
@@ -57,11 +56,6 @@ def _travels_alone(call: Call) -> bool:
     # Its parameters are in its text already; it says itself what it does not support.
     binary = call.cursor.format == BINARY if call.binary is None else call.binary
     return isinstance(call.bound, PostgresClientQuery) and binary
-
-
-def ahead(pgconn: pq.abc.PGconn, flight: Flight) -> PQGen[None]:
-    """Send what goes before a statement that travels alone; raises what the server raises."""
-    yield from fly(pgconn, flight.state, flight.begin)
 
 
 def fly(pgconn: pq.abc.PGconn, state: Sequence[bytes], rest: Sequence[bytes]) -> PQGen[None]:

@@ -16,12 +16,12 @@ from psycopg.abc import RV, AdaptContext, ConnParam, PQGen
 from psycopg.adapt import AdaptersMap
 from psycopg.rows import Row, RowFactory
 
-from ..call import Call, Flight
+from ..call import Call
 from ..drivers.blocking import drive
 from ..drivers.pgserver import reset
 from ..effects import Control, Effect, Follow, Lease, Run
 from ..session import Session
-from .attempt import ahead, attempt
+from .attempt import fly
 from .base import PathConnection
 from .cursor_base import adopt_foreign
 from .cursors import Cursor, ServerCursor
@@ -186,12 +186,17 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
             try:
                 steps = session.start(call, self)
                 if steps is None:
-                    self._send(session, call)
+                    try:
+                        super().wait(self._attempt(call))
+                    except BaseException as ex:  # noqa: BLE001 - raised again unless a stage knows better
+                        drive(session.again(call, self, ex), self.perform)
+                    else:
+                        session.arrived(call, *self.reply(call))
                 else:
                     drive(steps, self.perform)
             finally:
                 self._settle()
-            if call.cursor._results is not call.results and call.results is not None:
+            if call.results is not None and call.cursor._results is not call.results:
                 self._answered(call, call.results)
         except BaseException as ex:
             error = ex
@@ -201,23 +206,10 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
             for hook in session.path.observe:
                 hook(session, call, error)
 
-    def _send(self, session: Session, call: Call) -> None:
-        """The first attempt, for which nothing has to be waited for but the server."""
-        flight = cast(Flight, call.flight)
-        call.node = self._home.pool.key.node
-        try:
-            super().wait(attempt(self, call, flight))
-        except BaseException as error:  # noqa: BLE001 - raised again unless a stage knows better
-            drive(session.again(call, self, error), self.perform)
-        else:
-            session.arrived(call, *self.reply(call))
-
     def perform(self, effect: Effect) -> Any:
         """What a session asks of the outside."""
         if isinstance(effect, Run):
-            call = effect.call
-            call.node = self._home.pool.key.node
-            return super().wait(attempt(self, call, effect.flight))
+            return super().wait(self._attempt(effect.call))
         if isinstance(effect, Lease):
             return effect.pool.lease(effect.signature, effect.timeout)
         if isinstance(effect, Control):
@@ -240,7 +232,7 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
             self.adopt(session.server)
         flight = session.compose(Call(b"", kind="command"), b"")
         if flight:
-            super().wait(ahead(self.pgconn, flight))
+            super().wait(fly(self.pgconn, flight.state, flight.begin))
             self._begun(flight)
 
     @contextmanager

@@ -15,12 +15,12 @@ from psycopg.abc import RV, AdaptContext, ConnParam, PQGen
 from psycopg.adapt import AdaptersMap
 from psycopg.rows import AsyncRowFactory, Row
 
-from ..call import Call, Flight
+from ..call import Call
 from ..drivers.aio import drive
 from ..drivers.pgserver import reset
 from ..effects import Control, Effect, Follow, Lease, Run
 from ..session import Session
-from .attempt import ahead, attempt
+from .attempt import fly
 from .base import PathConnection
 from .cursor_base import adopt_foreign
 from .cursors_async import AsyncCursor, AsyncServerCursor
@@ -187,12 +187,17 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
             try:
                 steps = session.start(call, self)
                 if steps is None:
-                    await self._send(session, call)
+                    try:
+                        await super().wait(self._attempt(call))
+                    except BaseException as ex:  # noqa: BLE001 - raised again unless a stage knows better
+                        await drive(session.again(call, self, ex), self.perform)
+                    else:
+                        session.arrived(call, *self.reply(call))
                 else:
                     await drive(steps, self.perform)
             finally:
                 self._settle()
-            if call.cursor._results is not call.results and call.results is not None:
+            if call.results is not None and call.cursor._results is not call.results:
                 self._answered(call, call.results)
         except BaseException as ex:
             error = ex
@@ -202,23 +207,10 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
             for hook in session.path.observe:
                 hook(session, call, error)
 
-    async def _send(self, session: Session, call: Call) -> None:
-        """The first attempt, for which nothing has to be waited for but the server."""
-        flight = cast(Flight, call.flight)
-        call.node = self._home.pool.key.node
-        try:
-            await super().wait(attempt(self, call, flight))
-        except BaseException as error:  # noqa: BLE001 - raised again unless a stage knows better
-            await drive(session.again(call, self, error), self.perform)
-        else:
-            session.arrived(call, *self.reply(call))
-
     async def perform(self, effect: Effect) -> Any:
         """What a session asks of the outside."""
         if isinstance(effect, Run):
-            call = effect.call
-            call.node = self._home.pool.key.node
-            return await super().wait(attempt(self, call, effect.flight))
+            return await super().wait(self._attempt(effect.call))
         if isinstance(effect, Lease):
             return await effect.pool.lease_async(effect.signature, effect.timeout)
         if isinstance(effect, Control):
@@ -241,7 +233,7 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
             self.adopt(session.server)
         flight = session.compose(Call(b"", kind="command"), b"")
         if flight:
-            await super().wait(ahead(self.pgconn, flight))
+            await super().wait(fly(self.pgconn, flight.state, flight.begin))
             self._begun(flight)
 
     @asynccontextmanager

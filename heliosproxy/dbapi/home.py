@@ -12,6 +12,7 @@ from psycopg.abc import PQGen
 
 from ..drivers.pgserver import PGServer
 from ..pool.pool import Pool
+from ..sql.statement import Statement
 from . import parked
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ SELECT proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid 
 GROUP BY proname
 HAVING pg_catalog.bool_and(l.lanname IN ('internal', 'c') OR p.pronamespace = 'pg_catalog'::regnamespace)
 """
+# At most 4 MB, of texts and facts that the memo may have forgotten meanwhile.
+_SHORT, _MOST_RECENT = 2048, 512
 _LOGIN = ("host", "hostaddr", "port", "db", "user", "password", "options")
 
 
@@ -60,6 +63,7 @@ class Home:
         self.login: dict[str, str] = {}
         self.parameters: dict[str, str] = {}
         self.harmless: frozenset[str] = frozenset()
+        self._recent: dict[bytes, tuple[Statement, bool]] = {}
         self.cancels = threading.RLock()
 
     def session(self) -> Session | None:
@@ -70,6 +74,24 @@ class Home:
 
         pins = frozenset({"session"}) if self.session_mode else frozenset[str]()
         return Session(self.proxy.path, self.pool, pins=pins, harmless=self.harmless)
+
+    def facts(self, text: bytes, encoding: str) -> tuple[Statement, bool]:
+        """The facts of *text*, and whether it leaves the session's own state alone.
+
+        Bytes of a statement converted again are the same object, with its hash: half the cost of the memo,
+        which is asked for texts that are long, rare, or not UTF-8.
+        """
+        found = self._recent.get(text) if encoding == "utf-8" else None
+        if found is None:
+            from ..state.consequences import any_of  # brings the parser, which session mode can do without
+
+            statement = self.memo.get(text.decode(encoding, "surrogateescape"))
+            found = statement, not any_of(statement, self.harmless)
+            if encoding == "utf-8" and len(text) <= _SHORT:
+                if len(self._recent) >= _MOST_RECENT:
+                    self._recent.clear()
+                self._recent[text] = found
+        return found
 
     def learn_gen(self, server: PGServer) -> PQGen[None]:
         """Remember what the login to *server* told, and ask it what else is to be known."""

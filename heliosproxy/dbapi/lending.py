@@ -19,7 +19,7 @@ from psycopg.rows import Row
 from ..call import Call, Flight
 from ..drivers.pgserver import PGServer
 from ..errors import ForkedError
-from ..session import Session
+from ..session import Edge, Session
 from ..state.transaction import Status
 from . import parked as twins
 from .home import Home
@@ -78,7 +78,7 @@ class Lending(BaseConnection[Row]):
             self._at_rest = True
             session.encoding = self.pgconn._encoding
             if server is not None:
-                session.take(server, self)
+                session.take(server, cast(Edge, self))
         home.proxy.opened(self)
 
     def adopt(self, server: Any) -> None:
@@ -99,6 +99,14 @@ class Lending(BaseConnection[Row]):
             self._parked = server.parameters
         self._rest(_TWIN[status])
         self._prepared = self._unleased
+
+    def _encoding(self) -> str:
+        """The client encoding; PGconn would look it up each time."""
+        session = self._session
+        if self._at_rest or session is None or session.server is None:
+            return self._parked.encoding
+        parked = session.server.parameters
+        return self.pgconn._encoding if parked is None else str(parked.encoding)
 
     def _rest(self, twin: bytes) -> None:
         self.pgconn = self._parked.pgconn(twin)
@@ -132,20 +140,31 @@ class Lending(BaseConnection[Row]):
             for call in calls:
                 server.streamed |= call.kind == "stream"
                 session.arrived(call, STATUS[status], self._tag(call))
-        if session.free():
+        if not session.pins and not session.tx.status and not session.open:  # Status.IDLE is 0
             self._give_back()
 
     def _give_back(self) -> None:
         session = cast(Session, self._session)
         server = session.let_go()
-        self._park(Status.IDLE, server)
-        server.unbind()
+        pgconn = server.pgconn
+        parked = server.parameters
+        if parked is None:
+            parked = server.parameters = twins.of(pgconn)
+        self._parked = parked
+        self.pgconn = parked.pgconn(twins.IDLE)
+        self._at_rest = True
+        self._prepared = self._unleased
+        pgconn.notice_handler = pgconn.notify_handler = None
         if self._cancelling:
             self._await_cancels()
-        if server.reusable():
+        if pgconn.pipeline_status == PIPELINE_OFF:
             server.pool.release(server)
         else:
             server.pool.discard(server)
+
+    def _tag(self, call: Call) -> bytes | None:
+        results = call.results or (call.cursor is not None and call.cursor._results)
+        return results[-1].command_status if results else None
 
     def _lost(self) -> None:
         """The server connection died. Without pins the logical connection lives on, on another one."""

@@ -59,15 +59,17 @@ class Parked:
     Attributes:
         user, database: those of the login.
         parameters: what its server reported, name and value.
+        encoding: Python's name of the client encoding among them.
     """
 
-    __slots__ = ("__weakref__", "_twins", "database", "parameters", "user")
+    __slots__ = ("__weakref__", "_twins", "database", "encoding", "parameters", "user")
 
     def __init__(self, user: bytes, database: bytes, parameters: Parameters) -> None:
         self.user = user
         self.database = database
         self.parameters = parameters
         self._twins: dict[bytes, pq.abc.PGconn] = {}
+        self.encoding: str = self.pgconn(IDLE)._encoding
 
     def pgconn(self, status: bytes) -> pq.abc.PGconn:
         """The twin that reports transaction *status* (I, T or E).

@@ -24,7 +24,7 @@ from ..sql.statement import TransactionOp as Op
 from ..state import consequences
 from ..state.transaction import LOCAL, Status
 from . import parked as twins
-from .attempt import ahead, command_in_flight
+from .attempt import attempt, command_in_flight, fly
 from .lending import ACTIVE, OK, PIPELINE_OFF, STATUS, Lending
 
 TEXT = pq.Format.TEXT
@@ -38,8 +38,14 @@ class Travelling(Lending[Row]):
         return b"" if self._autocommit else self._get_tx_start_command()
 
     def reply(self, call: Call) -> tuple[Status, bytes | None]:
-        """Status and tag after a statement succeeded."""
-        return STATUS[self.pgconn.transaction_status], self._tag(call)
+        """Status, and tag where it tells something, after a statement succeeded."""
+        cursor = call.cursor
+        if cursor is not None:
+            call.results = cursor._results
+            cursor._last_query = call.query
+        status = STATUS[self.pgconn.transaction_status]
+        # Outside a transaction before and after, the outcome of a success is no question.
+        return status, self._tag(call) if status or cast(Session, self._session).tx.status else None
 
     def stumbled(self) -> tuple[Status, bool]:
         """Status after a statement failed; a connection with replies outstanding is closed."""
@@ -51,10 +57,6 @@ class Travelling(Lending[Row]):
             pgconn.finish()
         return Status.IDLE, True
 
-    def _tag(self, call: Call) -> bytes | None:
-        results = call.results or (call.cursor is not None and call.cursor._results)
-        return results[-1].command_status if results else None
-
     def _ready(self, call: Call) -> bool:
         """The path up to the server: True when the statement is answered already."""
         session = cast(Session, self._session)
@@ -64,28 +66,39 @@ class Travelling(Lending[Row]):
         if cursor._closed:
             raise e.InterfaceError("the cursor is closed")
         cursor._reset()
-        if not cursor._last_query or cursor._last_query is not call.query:
+        if cursor._last_query is not call.query or not call.query:
             cursor._last_query = None
             cursor._tx = Transformer(cursor)
-        entry = None
-        caches = session.path.lookup
-        if caches:
+        path, entry = session.path, None
+        if path.lookup:
             entry = session.lookup(call)
         if entry is None:
-            call.bound = cursor._convert_query(call.query, call.params)
-            call.statement = self._analyse(call.bound.query)
-            if caches:
+            self._convert(call)
+            if path.lookup:
                 entry = session.lookup(call)
-        self._check_status(call)
-        session.guard(call)
+        statement = call.statement
+        if session.tx.status is Status.LOST or (statement is not None and statement.transaction is not None):
+            self._check_status(call)
+        if path.before:
+            session.guard(call)
         if entry is not None:
             results = session.answer(call, entry)
             if results is not None:
                 self._answered(call, results)
                 return True
         if call.bound is None:
-            call.bound = cursor._convert_query(call.query, call.params)
+            self._convert(call)
         return False
+
+    def _convert(self, call: Call) -> None:
+        bound = call.bound = call.cursor._convert_query(call.query, call.params)
+        call.statement, call.quiet = self._home.facts(bound.query, self._encoding())
+
+    def _attempt(self, call: Call) -> PQGen[None]:
+        """The generator that sends *call* and gives its cursor the results; fresh for each attempt."""
+        call.cursor._pgconn = self.pgconn
+        call.node = self._home.pool.key.node
+        return attempt(self, call)
 
     def _answered(self, call: Call, results: list[Any]) -> None:
         session, cursor = cast(Session, self._session), call.cursor
@@ -96,8 +109,8 @@ class Travelling(Lending[Row]):
         cursor._select_current_result(0)
         cursor._last_query = call.query
 
-    def _analyse(self, text: bytes) -> Any:
-        return self._home.memo.get(text.decode(self.pgconn._encoding, "surrogateescape"))
+    def _analyse(self, text: bytes) -> Statement:
+        return self._home.facts(text, self._encoding())[0]
 
     def _check_status(self, call: Call) -> None:
         """Refuse what the server would refuse, where no server is there to do so."""
@@ -124,7 +137,7 @@ class Travelling(Lending[Row]):
         flight = session.compose(call, self.begin_command())
         session.open.append(call)
         if flight:
-            yield from ahead(self.pgconn, flight)
+            yield from fly(self.pgconn, flight.state, flight.begin)
             self._begun(flight)
 
     def _queued(self, call: Call) -> None:
