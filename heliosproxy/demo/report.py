@@ -127,9 +127,10 @@ def show(found: dict[str, Any], console: Console) -> None:
         f"together write {load['writes_per_second']:g} times a second, all in one Python process, with the "
         f"servers on the same {load['cores']} cores, over loopback: no network is saved here. Direct has one "
         f"connection per thread, kept open, in autocommit; heliosproxy shares {SERVER_CONNECTIONS} in "
-        f"transaction mode. Same code, same keys, a database each, blocks in turns. Users are drawn by Zipf "
-        f"(s = {load['zipf']}) from {load['users']:,}. Each side warms up first. A write to a table "
-        f"drops all answers that read it: with more writes the gain is smaller.",
+        f"transaction mode, and looks at the catalogue on one more now and then. Same code, same keys, a "
+        f"database each, blocks in turns. Users are drawn by Zipf (s = {load['zipf']}) from "
+        f"{load['users']:,}. Each side warms up first. A write to a table drops all answers that read it: "
+        f"with more writes the gain is smaller.",
         style="dim",
     )
 

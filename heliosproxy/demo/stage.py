@@ -88,15 +88,15 @@ def _progress(console: Console, both: Contest, seconds: float) -> Iterator[Calla
     """A bar on a terminal; elsewhere one line at the end of each quarter or so."""
 
     def line(side: Side) -> str:
-        return f"{side.name}: {side.statements / side.elapsed:,.0f} statements/s"
+        return f"{side.name} {side.statements / side.elapsed:,.0f}/s"
 
     if not console.is_terminal:
-        yield lambda side, part: console.print(f"  {part:4.0%}  {line(side)}")
+        yield lambda side, part: console.print(f"  {part:4.0%}  {line(side)} (statements)")
         return
-    columns = (TextColumn("  "), BarColumn(24), TaskProgressColumn(), TextColumn("{task.description}"))
+    columns = (TextColumn("  "), BarColumn(20), TaskProgressColumn(), TextColumn("{task.description}"))
     # Few refreshes: each takes the interpreter lock from the threads that are measured.
     with Progress(*columns, console=console, refresh_per_second=2) as bar:
-        task = bar.add_task("measuring", total=1.0)
+        task = bar.add_task("statements per second", total=1.0)
 
         def show(side: Side, part: float) -> None:
             measured = [s for s in (both.direct, both.helios) if s.elapsed]
