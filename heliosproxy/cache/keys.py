@@ -51,3 +51,8 @@ def bound_key(call: Call, context: int) -> tuple[Any, ...]:
     binary = call.cursor.format if call.binary is None else call.binary
     params = None if bound.params is None else tuple(None if p is None else bytes(p) for p in bound.params)
     return context, bound.query, binary, bound.types, bound.formats and tuple(bound.formats), params
+
+
+def key(call: Call, context: int) -> tuple[Any, ...]:
+    """The key of *call* once its parameters are converted."""
+    return raw_key(call, context) or bound_key(call, context)

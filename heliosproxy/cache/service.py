@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from .book import Book
@@ -86,8 +87,10 @@ class CacheService:
         return count
 
     def flush(self) -> None:
-        """Forget every answer, in this process and its workers."""
+        """Forget every answer, in this process and its workers; look at the catalogues anew."""
         self.versions.touch_all()
+        for book in list(self._books.values()):
+            book.next_poll = -inf
         self.store.clear()
 
     def stats(self) -> dict[str, Any]:

@@ -12,25 +12,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..call import Call
 from ..config.units import parse_duration
 from ..effects import Follow, Steps
 from ..errors import ConfigError
-from ..sql.statement import Statement, TransactionOp
+from ..sql.statement import Kind, Statement, TransactionOp
 from ..state.settings import Values
 from ..state.transaction import Status
 from . import keys
-from .book import Book, Context
+from .book import Book, Context, Look, search_path
 from .memory import result_size
 from .policy_verdict import Verdict
+from .quick import make as make_quick
 from .service import CacheService
 from .store import Entry
 
 if TYPE_CHECKING:
-    from ..call import Call, Flight
+    from ..call import Flight
     from ..session import Session
 
 EVERYTHING = (0,)
 _ISOLATED = ("repeatable read", "serializable")
+_FINISHING = (TransactionOp.COMMIT_PREPARED, TransactionOp.ROLLBACK_PREPARED)
+_BARRING = frozenset({"opaque_setting", "advisory_lock"})
+_DML = (Kind.SELECT, Kind.INSERT, Kind.UPDATE, Kind.DELETE, Kind.MERGE, Kind.COPY, Kind.TRUNCATE)
+_NO_CALL = Call(None)
 _TUPLES_OK = 2  # PGRES_TUPLES_OK
 
 
@@ -38,34 +44,46 @@ class State:
     """What the cache remembers of one session.
 
     Attributes:
-        context, values, catalog: the session's context, and what it was made from.
+        context, values, look: the session's context, and what it was made from.
+        judged: the look by which its last statement was judged; None when nothing was known.
         flux: slots in flux because of its open transaction.
         isolated: its open transaction asked for one snapshot.
         gid: the name its transaction is being prepared under.
+        opaque: code that we do not see may have changed the settings of the server connection it holds.
     """
 
-    __slots__ = ("book", "catalog", "context", "flux", "gid", "isolated", "values")
+    __slots__ = ("book", "context", "flux", "gid", "isolated", "judged", "look", "opaque", "values")
 
     def __init__(self, book: Book) -> None:
         self.book = book
         self.context = Context(0, barred="catalogue_unknown")
         self.values: Values | None = None
-        self.catalog: Any = None
+        self.look: Look | None = None
+        self.judged: Look | None = None
         self.flux: set[int] = set()
         self.isolated = False
         self.gid = ""
+        self.opaque = False
 
 
 class CacheStage:
     """Answers from memory what the server has answered before."""
 
     def __init__(self, service: CacheService) -> None:
-        self._service = service
+        self.service = self._service = service
+        self.quick = make_quick(self)
         self._versions = service.versions
         self._store = service.store
         self._stats = service.stats_
 
     # -- answer? ---------------------------------------------------------------------------------
+
+    def ease(self, session: Session) -> tuple[int, Book, Look | None] | None:
+        """What `quick` needs of a session that may use the cache now; None for any other."""
+        state = self._state(session)
+        if self._barred(session, state, _NO_CALL):
+            return None
+        return state.context.number, state.book, state.look
 
     def lookup(self, session: Session, call: Call) -> Entry | None:
         """The entry under the key of *call*; called again once the parameters are converted."""
@@ -77,10 +95,8 @@ class CacheStage:
             if reason:
                 call.reason = reason
                 return None
-            if call.bound is None:
-                call.key = keys.raw_key(call, state.context.number)
-            else:
-                call.key = keys.bound_key(call, state.context.number)
+            number = state.context.number
+            call.key = keys.raw_key(call, number) if call.bound is None else keys.key(call, number)
             if call.key is None:
                 return None
             entry = self._store.get(call.key)
@@ -106,7 +122,9 @@ class CacheStage:
             return "replies_outstanding"
         if settings.local:
             return "local_setting"
-        if "opaque_setting" in session.pins:
+        if not session.pins.isdisjoint(_BARRING):
+            return "setting" if "opaque_setting" in session.pins else "locked"
+        if state.opaque:
             return "setting"
         if call.options is not None and call.options.get("cache") is False:
             return "option"
@@ -115,10 +133,10 @@ class CacheStage:
         return self._context(session, state).barred
 
     def _context(self, session: Session, state: State) -> Context:
-        values, catalog = session.settings.values, state.book.catalog
-        if values is not state.values or catalog is not state.catalog:
-            state.catalog, state.values = catalog, values
-            state.context = state.book.context(session.settings)
+        values, look = session.settings.values, state.book.look
+        if values is not state.values or look is not state.look:
+            state.look, state.values = look, values
+            state.context = state.book.context(session.settings, look)
         return state.context
 
     def answer(self, session: Session, call: Call, entry: Entry) -> list[Any] | None:
@@ -135,20 +153,19 @@ class CacheStage:
     def begin(self, session: Session, call: Call) -> Steps | None:
         """What must be learned first; or, when another session is just asking the same, its answer."""
         state = self._state(session)
-        book = state.book
-        if not book.known or book.next_poll <= self._service.clock() or book.doubts:
+        # In a transaction the server connection is held: others may have to wait for it meanwhile.
+        if session.tx.status <= Status.PROMISED and state.book.due():
             return self._learn(session, state, call)
         return self._follow(session, state, call)
 
     def _learn(self, session: Session, state: State, call: Call) -> Steps:
-        book = state.book
-        if session.tx.status is Status.IDLE or session.tx.status is Status.PROMISED:
-            yield from book.refresh()
-            # A key made before belongs to the catalogue of then.
-            call.key = None
-            if call.bound is not None and not self._barred(session, state, call):
-                number = state.context.number
-                call.key = keys.raw_key(call, number) or keys.bound_key(call, number)
+        yield from state.book.refresh()
+        if call.kind == "execute":
+            call.key, call.reason = None, ""
+            entry = self.lookup(session, call)
+            if entry is not None and (results := self.answer(session, call, entry)) is not None:
+                call.results = results
+                return True
         steps = self._follow(session, state, call)
         return steps is not None and (yield from steps)
 
@@ -186,15 +203,23 @@ class CacheStage:
         self._transaction(session, state, statement)
         verdict = self._verdict(session, state, call)
         if verdict is None:
+            harmless = session.harmless
+            opaque = statement.writes_anything or any(f.name not in harmless for f in statement.functions)
             slots: tuple[int, ...] = EVERYTHING if _may_write(statement) else ()
+            if slots and (opaque or statement.kind not in _DML):
+                slots = (state.book.slot, 0)
             reason = "catalogue_unknown"
         else:
             if verdict.locks:
                 session.tx.locked = True
-            slots = self._written(state, verdict)
+            slots, opaque = self._written(state, verdict), verdict.opaque
             reason = verdict.reason
+        if opaque:
+            state.opaque = session.server.tainted = True
         if slots:
             self._flux(session, state, slots)
+            if verdict is not None and not verdict.ddl and not state.book.holds(state.judged):
+                self._flux(session, state, EVERYTHING)  # DDL came between the judgement and the flux
         self._token(session, state, call, verdict, reason)
 
     def _token(
@@ -212,21 +237,27 @@ class CacheStage:
         if reason or verdict is None:
             self._stats.bypass(reason)
             return
+        ttl = self._ttl(state, call, verdict.reads)
         slots = state.book.slots(verdict.reads)
         token = self._versions.token(slots)
-        if token is None:
+        if token is None or not state.book.holds(state.judged):
+            # In the second case the token may be younger than the catalogue that the slots are from.
             call.reason = "in_flux"
             self._stats.bypass("in_flux")
             return
         call.outcome = "miss"
         self._stats.miss()
-        call.token = (slots, token, verdict.reads)
+        call.token = (slots, token, verdict.reads, ttl)
 
     def result(self, session: Session, call: Call, results: list[Any] | None) -> None:
         """Store the answer, if what it read was not written since its token was taken."""
+        if session.tx.wrote:
+            self._overtaken(session)
+        if call.statement is not None and call.statement.verb == "DISCARD ALL":
+            self._state(session).opaque = False
         if call.token is None or not results:
             return
-        slots, token, relations = call.token
+        slots, token, relations, ttl = call.token
         call.token = None
         if len(results) != 1 or results[0].status != _TUPLES_OK:
             self._stats.refuse("status")
@@ -244,7 +275,6 @@ class CacheStage:
             size=size,
             relations=relations,
         )
-        ttl = self._ttl(session, call, relations)
         if ttl is not None:
             entry.expires = self._service.clock() + ttl
         if self._store.put(call.key, entry):
@@ -253,6 +283,12 @@ class CacheStage:
             self._stats.refuse("too_large")
         if call.note is not None and (flight := call.note.pop("flight", None)) is not None:
             flight.done(entry)
+
+    def released(self, session: Session) -> None:
+        """What the server connection carries is cleaned before it is used again, and nobody relies on it."""
+        state = session.scratch.get("cache")
+        if state is not None:
+            state.opaque = False
 
     def observe(self, session: Session, call: Call, error: BaseException | None) -> None:
         """Whatever happened: nobody waits for this session any more."""
@@ -265,14 +301,17 @@ class CacheStage:
         if state is None:
             return
         state.isolated = False
+        gid, state.gid = state.gid, ""
         if not state.flux:
             return
         slots = tuple(state.flux)
         state.flux = set()
-        if outcome == "doubt" and session.server is not None:
-            state.book.doubts.lost(session.server.backend_pid, slots)
+        if outcome == "doubt":
+            pid = 0 if session.server is None else session.server.backend_pid
+            state.book.doubts.lost(pid, slots, gid)
+            state.book.doubt()
         elif outcome == "prepared":
-            state.book.doubts.prepared(state.gid, slots)
+            state.book.doubts.prepared(gid, slots)
         else:
             self._versions.end(slots)
             self._stats.invalidated(len(slots))
@@ -286,19 +325,30 @@ class CacheStage:
         return state
 
     def _verdict(self, session: Session, state: State, call: Call) -> Verdict | None:
+        """What is to be thought of the statement, by `State.judged`; None when nobody can tell."""
         book = state.book
-        if call.statement is None or not book.known:
-            return None
         context = self._context(session, state)
-        if context.search_path is None or session.settings.local or "opaque_setting" in session.pins:
+        look = state.judged = state.look
+        if call.statement is None or look is None or not book.holds(look):
+            return None
+        path = context.search_path
+        if session.settings.local:
+            now: dict[str, Any] = {**session.settings.values, **session.settings.local}
+            path = search_path(look, {name: value for name, value in now.items() if value is not None})
+        if path is None or "opaque_setting" in session.pins:
             return None  # nobody can tell where names are looked up
-        return self._service.policy.judge(call.statement, state.catalog, context.search_path)
+        return self._service.policy.judge(call.statement, look.catalog, path)
+
+    def _overtaken(self, session: Session) -> None:
+        """DDL overtook a write on its way: what it then wrote is not what it was judged to write."""
+        state = self._state(session)
+        look = state.judged
+        if look is not None and self._versions.single(state.book.slot) != look.token:
+            self._flux(session, state, EVERYTHING)
 
     def _written(self, state: State, verdict: Verdict) -> tuple[int, ...]:
-        if verdict.ddl or verdict.opaque:
-            return (state.book.slot, 0) if verdict.ddl else EVERYTHING
-        if not isinstance(verdict.writes, frozenset):
-            return EVERYTHING
+        if verdict.ddl or verdict.opaque or not isinstance(verdict.writes, frozenset):
+            return (state.book.slot, 0)  # who may write anything may write the catalogue
         return state.book.slots(verdict.writes)[1:] if verdict.writes else ()
 
     def _flux(self, session: Session, state: State, slots: tuple[int, ...]) -> None:
@@ -315,10 +365,13 @@ class CacheStage:
                 for setting in part.settings:
                     if setting.name == "transaction_isolation":
                         state.isolated = True
-            elif transaction.options.get("transaction_isolation", "") in _ISOLATED:
+                continue
+            if transaction.options.get("isolation", "") in _ISOLATED:
                 state.isolated = True
-            elif transaction.op is TransactionOp.PREPARE:
+            if transaction.op is TransactionOp.PREPARE:
                 state.gid = transaction.name or ""
+            elif transaction.op in _FINISHING:
+                state.book.doubt()  # perhaps the one we wait for
 
     def _parameters_ok(self, call: Call) -> bool:
         bound = call.bound
@@ -328,7 +381,8 @@ class CacheStage:
         texts = (p for p, f in zip(bound.params, formats, strict=False) if f == 0 and p is not None)
         return self._service.policy.parameters_ok([bytes(text) for text in texts])
 
-    def _ttl(self, session: Session, call: Call, relations: frozenset[int]) -> float | None:
+    def _ttl(self, state: State, call: Call, relations: frozenset[int]) -> float | None:
+        """Seconds the answer may be kept at most. Before the send: a hint that nobody understands is an error."""
         ttls = []
         statement: Any = call.statement
         hint = (call.options or {}).get("ttl", statement.hints.get("ttl"))
@@ -337,11 +391,11 @@ class CacheStage:
                 ttls.append(parse_duration(hint))
             except (ValueError, TypeError) as error:
                 raise ConfigError(f"helios ttl: {error}", key="ttl") from None
-        catalog = self._state(session).book.catalog
+        look = state.judged
         for table in self._service.tables:
-            if table.ttl is None or catalog is None:
+            if table.ttl is None or look is None:
                 continue
-            if relations & catalog.relations_named(table.name):
+            if relations & look.catalog.relations_named(table.name):
                 ttls.append(table.ttl)
         return min(ttls) if ttls else None
 

@@ -101,6 +101,15 @@ class Versions:
             total += version
         return total
 
+    def single(self, slot: int) -> int | None:
+        """The version of *slot* by itself, whatever slot 0 says; None when a write to it is in flight."""
+        counters = self.rows.counters
+        _, own, others = self._current_layout()
+        version = own[slot]
+        for row in others:
+            version += counters[row + slot]
+        return None if version & FLUX else version
+
     def valid(self, slots: tuple[int, ...], token: int | None) -> bool:
         """Whether no write to *slots* or to everything has begun since *token* was taken of them."""
         # No look at the flux: a token is taken without, so an equal sum has none.

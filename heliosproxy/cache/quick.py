@@ -1,0 +1,61 @@
+"""The whole of `lookup` and `answer` in one function, for the statement that is there and may be served.
+
+It says what `CacheStage.lookup` and `CacheStage.answer` would say, or nothing; they then find out why. What
+depends on the session alone is worked out once and kept in ``session.ease`` until the session does anything
+at a server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from psycopg import postgres
+from psycopg.adapt import PyFormat
+
+if TYPE_CHECKING:
+    from ..session import Session
+    from .stage import CacheStage
+
+_AUTO = PyFormat.AUTO
+_DUMPERS = postgres.adapters._dumpers
+
+
+def make(stage: CacheStage) -> Callable[[Session, Any, Any, Any, bool | None], Any]:
+    """The function for *stage*: (session, cursor, query, params, binary) → the results, or None."""
+    service = stage.service
+    get, clock, valid = service.store.get, service.clock, service.versions.valid
+    count = service.stats_.hit
+
+    def quick(session: Session, cursor: Any, query: Any, params: Any, binary: bool | None) -> Any:
+        ease = session.ease
+        if ease is None:
+            ease = session.ease = stage.ease(session)
+            if ease is None:
+                return None
+        number, book, look = ease
+        if book.look is not look or book.next_poll <= clock():
+            session.ease = None
+            return None
+        if query.__class__ is not str or cursor._adapters._dumpers[_AUTO] is not _DUMPERS[_AUTO]:
+            return None
+        if binary is None:
+            binary = cursor.format
+        if params:
+            if params.__class__ is not tuple:
+                if params.__class__ is not list:
+                    return None
+                params = tuple(params)
+            key = (number, cursor._query_cls, query, binary, tuple(map(type, params)), params)
+        else:
+            key = (number, cursor._query_cls, query, binary, None, params is None)
+        try:
+            entry = get(key)
+        except TypeError:
+            return None  # a parameter without a hash
+        if entry is None or not valid(entry.slots, entry.token):
+            return None
+        count()
+        return entry.payload
+
+    return quick

@@ -1,0 +1,61 @@
+"""What the tests of truth share: the hazards' database, and a Proxy per face and mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+import heliosproxy
+from heliosproxy.embedded import Cluster
+from tests.cache.hazards.schema import ROLES, ROWS, SCHEMA
+from tests.cache.hazards.world import Asyncio, Blocking, World
+
+
+@pytest.fixture(scope="session")
+def hazards_dsn(cluster: Cluster) -> Iterator[str]:
+    """A database with the hazards' schema."""
+    for role in ROLES:
+        cluster.primary.sql(f"CREATE ROLE {role}")
+    cluster.primary.sql("CREATE DATABASE hazards")
+    dsn = cluster.primary.dsn.removesuffix("postgres") + "hazards"
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute(SCHEMA)
+    yield dsn
+    cluster.primary.sql("DROP DATABASE hazards WITH (FORCE)")
+    for role in ROLES:
+        cluster.primary.sql(f"DROP ROLE {role}")
+
+
+@pytest.fixture(scope="module", params=["session", "transaction"])
+def proxy(request: pytest.FixtureRequest) -> Iterator[heliosproxy.Proxy]:
+    """A Proxy with the cache alone."""
+    with heliosproxy.Proxy(helios_mode=request.param, helios_cache=True) as made:
+        yield made
+
+
+@pytest.fixture(scope="module", params=["sync", "async"])
+def face(request: pytest.FixtureRequest) -> Iterator[Blocking | Asyncio]:
+    """One of the faces."""
+    made = Blocking() if request.param == "sync" else Asyncio()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def world(
+    hazards_dsn: str, proxy: heliosproxy.Proxy, face: Blocking | Asyncio, request: pytest.FixtureRequest
+) -> Iterator[World]:
+    """The stage, with the rows it began with and an empty store."""
+    with psycopg.connect(hazards_dsn, autocommit=True) as outside:
+        outside.execute(ROWS)
+        if outside.execute(
+            "SELECT count(*) FROM pg_class WHERE relnamespace = 's'::regnamespace"
+        ).fetchone() != (0,):
+            outside.execute("DROP SCHEMA s CASCADE; CREATE SCHEMA s; GRANT USAGE ON SCHEMA s TO PUBLIC")
+            proxy.cache.flush()
+    proxy.cache.store.clear()
+    made = World(hazards_dsn, proxy, face)
+    yield made
+    made.close()
