@@ -59,6 +59,7 @@ class Session:
         piped: the distinct statements among them that are in a pipeline.
         harmless: names of functions that are known to leave a session alone.
         temp: it has, or may have, temporary tables.
+        ease: the cache's: what it worked out about the session; None as soon as the session does anything.
         isolated: its transactions see one snapshot throughout (REPEATABLE READ, SERIALIZABLE), as far as the
             face was told.
         scratch: a stage may keep something per session here, under its own name.
@@ -66,6 +67,7 @@ class Session:
 
     __slots__ = (
         "__weakref__",
+        "ease",
         "encoding",
         "harmless",
         "isolated",
@@ -99,6 +101,7 @@ class Session:
         self.pinned: dict[str, int] = {}
         self.open: list[Call] = []
         self.piped: set[Statement | None] = set()
+        self.ease: Any = None
         self.encoding = "utf-8"
         self.harmless = harmless
         self.temp = False
@@ -203,6 +206,7 @@ class Session:
             begin: the BEGIN the face wants before a statement outside a transaction; b"" in autocommit.
         """
         server, tx = self.server, self.tx
+        self.ease = None
         if tx.status is Status.PROMISED:
             begin = tx.begin
         elif tx.status is not Status.IDLE:

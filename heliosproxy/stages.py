@@ -5,6 +5,9 @@ of the stages that define it, in the order of the path, so that a hook nobody de
 
     before(session, call)            guard: raise to reject, or rewrite; runs for cache hits, too
     lookup(session, call)            answer?, first half: an entry with its facts in `call.statement`, or None
+    quick(session, cursor, query, params, binary)
+                                     lookup and answer at once, for a face in the process; only where no
+                                     stage has `before` and none but its own `observe`
     answer(session, call, entry)     answer?, second half: list of PGresult, or None when it is no longer true
     begin(session, call)             the statement will need a server: may return Steps to be driven first
     compose(session, call, flight)   the server connection is leased, nothing sent yet: add to the flight
@@ -24,6 +27,7 @@ from typing import Any
 HOOKS = (
     "before",
     "lookup",
+    "quick",
     "answer",
     "begin",
     "compose",
@@ -49,6 +53,7 @@ class Path:
 
     before: tuple[Hook, ...]
     lookup: tuple[Hook, ...]
+    quick: tuple[Hook, ...]
     answer: tuple[Hook, ...]
     begin: tuple[Hook, ...]
     compose: tuple[Hook, ...]
@@ -62,6 +67,13 @@ class Path:
         self.stages = tuple(stages)
         for hook in HOOKS:
             setattr(self, hook, tuple(getattr(s, hook) for s in self.stages if hasattr(s, hook)))
+
+    @property
+    def swift(self) -> Hook | None:
+        """The `quick` hook, where nothing else has to be asked."""
+        if len(self.quick) != 1 or self.before or len(self.observe) > 1:
+            return None
+        return self.quick[0]
 
     def __bool__(self) -> bool:
         return bool(self.stages)

@@ -7,7 +7,7 @@ at a server.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
 from psycopg import postgres
@@ -46,7 +46,7 @@ def make(stage: CacheStage) -> Callable[[Session, Any, Any, Any, bool | None], A
                 if params.__class__ is not list:
                     return None
                 params = tuple(params)
-            key = (number, cursor._query_cls, query, binary, tuple(map(type, params)), params)
+            key: Hashable = (number, cursor._query_cls, query, binary, tuple(map(type, params)), params)
         else:
             key = (number, cursor._query_cls, query, binary, None, params is None)
         try:

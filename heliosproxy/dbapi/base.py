@@ -42,6 +42,7 @@ class PathConnection(Travelling[Row]):
         yield from super()._set_isolation_level_gen(value)
         if self._session is not None:
             self._session.isolated = self._isolation_level in _SNAPSHOT
+            self._session.ease = None
 
     @property
     def info(self) -> ConnectionInfo:

@@ -46,14 +46,16 @@ class PathCursor(BaseCursor[Any, Row]):
 
     __slots__ = ()
 
-    _call: Call  # not set before the first statement
+    _call: Call | float  # of a quick hit only the seconds; not set before the first statement
 
     @property
     def helios(self) -> Helios:
         """How the last statement was answered: hit, miss or bypass, why, by which node, how long it took."""
-        call: Call | None = getattr(self, "_call", None)
+        call: Call | float | None = getattr(self, "_call", None)
         if call is None:
             return NO_HELIOS
+        if isinstance(call, float):
+            return Helios("hit", seconds=call)
         return Helios(call.outcome, call.reason, call.node, call.seconds)
 
     @property

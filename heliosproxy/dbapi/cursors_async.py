@@ -10,6 +10,7 @@ from psycopg.abc import Params, Query
 from psycopg.rows import Row
 
 from .cursor_base import PathCursor, PathServerCursor
+from .hit import hit
 
 SLOTS = ("_call",)
 
@@ -37,6 +38,8 @@ class _AsyncExecute(PathCursor[Row]):
         try:
             conn = self._conn
             async with conn.lock:
+                if conn._quick is not None and helios is None and hit(conn, self, query, params, binary):
+                    return self
                 conn._options = helios
                 await conn.wait(self._execute_gen(query, params, prepare=prepare, binary=binary))
         except e._NO_TRACEBACK as ex:

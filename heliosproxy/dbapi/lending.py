@@ -48,6 +48,7 @@ class Lending(BaseConnection[Row]):
         _session: the logical session; None in session mode without a stage.
         _held: without a session, the server connection held from connect() to close().
         _at_rest: its PGconn is a parked one.
+        _quick: what answers a statement before anything else is done with it; None where that cannot be.
         _options: ``helios={…}`` of the statement that is being started.
     """
 
@@ -58,6 +59,7 @@ class Lending(BaseConnection[Row]):
     _forked = False
     _cancelling = 0
     _options: dict[str, Any] | None = None
+    _quick: Any = None
 
     def _attach(self, home: Home, session: Session | None, server: PGServer | None) -> None:
         """Begin life: in a pool's *home*, with the *server* that connect() leased, if it keeps one."""
@@ -76,6 +78,7 @@ class Lending(BaseConnection[Row]):
         elif session is not None:
             self.pgconn.notice_handler = self.pgconn.notify_handler = None
             self._at_rest = True
+            self._quick = session.path.swift
             session.encoding = self.pgconn._encoding
             if server is not None:
                 session.take(server, cast(Edge, self))
@@ -106,7 +109,8 @@ class Lending(BaseConnection[Row]):
         if self._at_rest or session is None or session.server is None:
             return self._parked.encoding
         parked = session.server.parameters
-        return self.pgconn._encoding if parked is None else str(parked.encoding)
+        encoding: str = self.pgconn._encoding if parked is None else parked.encoding
+        return encoding
 
     def _rest(self, twin: bytes) -> None:
         self.pgconn = self._parked.pgconn(twin)
@@ -260,6 +264,8 @@ class Lending(BaseConnection[Row]):
             self._check_connection_ok()
 
     def _check_connection_ok(self) -> None:
+        if self.pgconn.status == OK:
+            return
         if self._forked:
             raise ForkedError(
                 "this connection was opened before fork() and its server connection belongs to the parent"
