@@ -40,6 +40,9 @@ class Edge(Protocol):
     def reply(self, call: Call) -> tuple[Status, bytes | None]:
         """After success: the transaction status the server reported, and the last command tag."""
 
+    def repeat(self, call: Call) -> Call:
+        """The same statement once more, with a sink of its own: for a recovery that runs it again."""
+
     def stumbled(self) -> tuple[Status, bool]:
         """After an error: the status the server left us in, and whether the connection is lost."""
 
@@ -188,7 +191,7 @@ class Session:
         """Return when a stage has recovered from *error*, else settle and raise it."""
         status, lost = edge.stumbled()
         for hook in self.path.failed:
-            steps = hook(self, call, error)
+            steps = hook(self, call, error, edge)
             if steps is not None and (yield from steps):
                 return
         self.failed(call, status, lost)

@@ -12,7 +12,10 @@ of the stages that define it, in the order of the path, so that a hook nobody de
     begin(session, call)             the statement will need a server: may return Steps to be driven first
     compose(session, call, flight)   the server connection is leased, nothing sent yet: add to the flight
     result(session, call, results)   the server answered without error; transaction status is known
-    failed(session, call, error)     the attempt failed: may return Steps whose value True asks for a restart
+    failed(session, call, error, edge)
+                                     the attempt failed: may return Steps whose value True asks for a restart,
+                                     after which the session runs the call again, on the server connection
+                                     the steps gave it (`Session.take`), or on a new one
     settled(session, outcome)        a transaction (or an autocommit statement that wrote) is over: outcome is
                                      "commit", "rollback", "doubt" (connection lost), "prepared"
     released(session)                the session gives its server connection back

@@ -108,9 +108,8 @@ class Lending(BaseConnection[Row]):
         session = self._session
         if self._at_rest or session is None or session.server is None:
             return self._parked.encoding
-        parked = session.server.parameters
-        encoding: str = self.pgconn._encoding if parked is None else parked.encoding
-        return encoding
+        parked: twins.Parked | None = session.server.parameters
+        return str(self.pgconn._encoding) if parked is None else parked.encoding
 
     def _rest(self, twin: bytes) -> None:
         self.pgconn = self._parked.pgconn(twin)

@@ -47,6 +47,15 @@ class Travelling(Lending[Row]):
         # Outside a transaction before and after, the outcome of a success is no question.
         return status, self._tag(call) if status or cast(Session, self._session).tx.status else None
 
+    def repeat(self, call: Call) -> Call:
+        """The statement of *call* once more, from its recipe; the results go to a cursor of its own."""
+        conn: Any = self
+        cursor = conn.cursor()
+        cursor._tx = Transformer(cursor)
+        again = Call(call.query, call.params, cursor, call.prepare, call.binary, call.options, call.kind)
+        again.bound, again.statement, again.quiet = call.bound, call.statement, call.quiet
+        return again
+
     def stumbled(self) -> tuple[Status, bool]:
         """Status after a statement failed; a connection with replies outstanding is closed."""
         pgconn = self.pgconn
