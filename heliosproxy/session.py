@@ -228,6 +228,8 @@ class Session:
 
     def _state(self, server: Any) -> list[bytes]:
         commands: list[bytes] = []
+        if self.tx.status is Status.FAILED:
+            return commands  # it has its state; in a failed transaction everything but its end is an error
         have = server.settings
         if server.streamed:
             # libpq keeps single-row mode for the first result of the next pipeline: give it one without rows.
@@ -247,10 +249,15 @@ class Session:
         if have != self.settings.values:
             commands += restore.commands(have, self.settings.values, self.encoding)
             server.parameters = None
-        server.settings = self.settings.values
-        server.signature = self.settings.signature
+        self.carried()
         server.last = self
         return commands
+
+    def carried(self) -> None:
+        """What the server connection carries from now on is what this session has set."""
+        if self.server is not None:
+            self.server.settings = self.settings.values
+            self.server.signature = self.settings.signature
 
     # -- settle ----------------------------------------------------------------------------------
 
@@ -273,8 +280,8 @@ class Session:
         """The attempt failed for good; *lost*: with its server connection."""
         was = self.tx.status
         statement = call.statement
-        if self.server is not None and (statement is None or statement.parts or statement.writes_anything):
-            self.server.tainted = True  # a part of it may have taken effect
+        if self.server is not None and (statement is None or not call.quiet):
+            consequences.half_done(self, statement)
         if not lost:
             self._settle(was, status, b"ROLLBACK")
             return
@@ -312,7 +319,8 @@ class Session:
             self._end("prepared" if prepared else "commit" if committed else "rollback")
 
     def _end(self, outcome: str) -> None:
-        self.settings.end(committed=outcome == "commit")
+        if self.settings.end(committed=outcome == "commit"):
+            self.carried()
         if self.tx.ddl:
             self.pool.ddl_epoch += 1
         for hook in self.path.settled:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..sql.setting import as_set
 from ..sql.statement import Kind, Parameter, Setting, Statement
 from ..sql.statement import TransactionOp as Op
 from .settings import TRANSACTIONAL
+from .transaction import Status
 
 if TYPE_CHECKING:
     from ..call import Call
@@ -41,14 +42,7 @@ def any_of(statement: Statement, harmless: Collection[str]) -> bool:
 def apply(session: Session, statement: Statement, call: Call, *, in_transaction: bool) -> None:
     """Record what *statement*, which the server has answered without error, did to *session*."""
     if statement.parts:
-        inside = session.tx.status.value > 1
-        for part in statement.parts:
-            if part.transaction is not None and part.transaction.op is Op.BEGIN:
-                inside = True
-            apply(session, part, call, in_transaction=inside)
-            if part.transaction is not None and part.transaction.op in _ENDING:
-                session.settings.end(committed=part.transaction.op is not Op.ROLLBACK)
-                inside = part.transaction.chain
+        apply_all(session, [(part, call) for part in statement.parts], in_transaction=in_transaction)
         return
     for change in statement.settings:
         resolved = _resolved(change, call)
@@ -58,9 +52,8 @@ def apply(session: Session, statement: Statement, call: Call, *, in_transaction:
             session.settings.apply(resolved, in_transaction=in_transaction)
             if session.server is not None:
                 session.server.parameters = None
-    if statement.settings and session.server is not None:
-        session.server.settings = session.settings.values
-        session.server.signature = session.settings.signature
+    if statement.settings:
+        session.carried()
     _savepoints(session, statement)
     for reason in statement.pins:
         session.pin(reason)
@@ -75,6 +68,44 @@ def apply(session: Session, statement: Statement, call: Call, *, in_transaction:
     _undone(session, statement)
     if statement.kind is Kind.DDL and not statement.temp:
         session.tx.ddl = True
+
+
+def apply_all(
+    session: Session, statements: Iterable[tuple[Statement, Call]], *, in_transaction: bool
+) -> None:
+    """Record what several *statements* of one message or one pipeline, all answered without error, did.
+
+    They are in a transaction, if only in an implicit one which ROLLBACK undoes, too.
+
+    Args:
+        in_transaction: the session is in one behind the last of them.
+    """
+    failed = session.tx.status is Status.FAILED
+    for statement, call in statements:
+        apply(session, statement, call, in_transaction=True)
+        if statement.transaction is None:
+            continue
+        if statement.transaction.op in _ENDING:
+            # A failed transaction ends by COMMIT as by ROLLBACK.
+            _ended(session, committed=statement.transaction.op is not Op.ROLLBACK and not failed)
+            failed = False
+        elif statement.transaction.op is Op.ROLLBACK_TO:
+            failed = False
+    if not in_transaction:
+        _ended(session, committed=True)
+
+
+def half_done(session: Session, statement: Statement | None) -> None:
+    """Record what *statement*, which failed or was interrupted, may have left all the same.
+
+    A lock of the session level stays, and so does what an earlier statement of the same text committed; who
+    presses Ctrl-C may be too late.
+    """
+    if statement is None or statement.transaction is None:
+        session.server.tainted = True
+        session.server.parameters = None
+    if statement is not None and "advisory_lock" in statement.pins:
+        session.pin("advisory_lock")
 
 
 def sets_transaction(statement: Statement | None) -> bool:
@@ -92,6 +123,11 @@ def _runs_unseen_code(statement: Statement, harmless: Collection[str]) -> bool:
     return any(function.name not in harmless for function in statement.functions)
 
 
+def _ended(session: Session, *, committed: bool) -> None:
+    if session.settings.end(committed=committed):
+        session.carried()
+
+
 def _savepoints(session: Session, statement: Statement) -> None:
     transaction = statement.transaction
     if transaction is None:
@@ -102,11 +138,14 @@ def _savepoints(session: Session, statement: Statement) -> None:
         settings.savepoint(name)
     elif transaction.op is Op.RELEASE:
         settings.release(name)
+    elif transaction.op in _ENDING and transaction.chain:
+        _ended(
+            session, committed=transaction.op is not Op.ROLLBACK and session.tx.status is not Status.FAILED
+        )
     elif transaction.op is Op.ROLLBACK_TO:
         settings.rollback_to(name)
+        session.carried()
         if session.server is not None:
-            session.server.settings = settings.values
-            session.server.signature = settings.signature
             session.server.parameters = None
 
 

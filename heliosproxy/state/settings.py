@@ -11,7 +11,7 @@ AUTHORIZATION resets the role, and RESET ALL leaves both alone.
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from ..sql.statement import Setting
 
@@ -89,15 +89,17 @@ class Settings:
             self.local = dict(local)
             self._set(values)
 
-    def end(self, *, committed: bool = True) -> None:
-        """The transaction is over."""
-        if not committed and self._at_begin is not None:
-            self._set(self._at_begin)
+    def end(self, *, committed: bool = True) -> bool:
+        """The transaction is over; returns whether that changed `values`."""
+        undone = not committed and self._at_begin is not None and self._at_begin is not self.values
+        if undone:
+            self._set(cast(Values, self._at_begin))
         self._at_begin = None
         if self.local:
             self.local = {}
         if self._savepoints:
             self._savepoints = []
+        return undone
 
     def _find(self, name: str) -> int | None:
         # The latest of equal names is meant (SQL Commands, SAVEPOINT).
