@@ -12,18 +12,13 @@ Imports no feature: a feature is a stage (`heliosproxy.stages`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from .call import Call, Flight
 from .effects import Lease, Run, Steps
-from .sql.statement import Statement
-from .stages import Path
-from .state import consequences, restore
-from .state.settings import EMPTY, Settings
-from .state.transaction import Status, Transaction
-
-if TYPE_CHECKING:
-    from .pool.pool import Pool
+from .state import consequences
+from .state.memory import Memory
+from .state.transaction import Status
 
 NOTHING = Flight()  # shared by every statement that travels as it is; never changed
 
@@ -47,69 +42,10 @@ class Edge(Protocol):
         """After an error: the status the server left us in, and whether the connection is lost."""
 
 
-class Session:
-    """The state of one logical connection.
+class Session(Memory):
+    """One logical connection on the path."""
 
-    Attributes:
-        path: the stages.
-        pool: where its server connections come from.
-        server: the one it holds, or None.
-        tx: the logical transaction.
-        settings: what it set beyond its login.
-        pins: why it cannot give its server connection back ("session" in session mode); empty: it can.
-        pinned: how often it was pinned, by reason; for statistics.
-        open: statements sent whose reply is not complete (COPY, stream, pipeline).
-        piped: the distinct statements among them that are in a pipeline.
-        harmless: names of functions that are known to leave a session alone.
-        temp: it has, or may have, temporary tables.
-        ease: the cache's: what it worked out about the session; None as soon as the session does anything.
-        isolated: its transactions see one snapshot throughout (REPEATABLE READ, SERIALIZABLE), as far as the
-            face was told.
-        scratch: a stage may keep something per session here, under its own name.
-    """
-
-    __slots__ = (
-        "__weakref__",
-        "ease",
-        "encoding",
-        "harmless",
-        "isolated",
-        "open",
-        "path",
-        "pinned",
-        "pins",
-        "piped",
-        "pool",
-        "scratch",
-        "server",
-        "settings",
-        "temp",
-        "tx",
-    )
-
-    def __init__(
-        self,
-        path: Path,
-        pool: Pool[Any],
-        *,
-        pins: frozenset[str] = frozenset(),
-        harmless: frozenset[str] = frozenset(),
-    ) -> None:
-        self.path = path
-        self.pool = pool
-        self.server: Any = None
-        self.tx = Transaction()
-        self.settings = Settings()
-        self.pins: set[str] = set(pins)
-        self.pinned: dict[str, int] = {}
-        self.open: list[Call] = []
-        self.piped: set[Statement | None] = set()
-        self.ease: Any = None
-        self.encoding = "utf-8"
-        self.harmless = harmless
-        self.temp = False
-        self.isolated = False
-        self.scratch: dict[str, Any] = {}
+    __slots__ = ()
 
     # -- answer? ---------------------------------------------------------------------------------
 
@@ -216,7 +152,7 @@ class Session:
             begin = b""
         state: list[bytes] | None = None
         if server.last is not self or server.streamed or server.ddl_epoch != self.pool.ddl_epoch:
-            state = self._state(server)
+            state = self.to_restore(server)
         if state or begin or self.path.compose:
             flight = Flight(state or (), (begin,) if begin else ())
             if begin and tx.queried and consequences.sets_transaction(call.statement):
@@ -225,125 +161,3 @@ class Session:
                 hook(self, call, flight)
             return flight
         return NOTHING
-
-    def _state(self, server: Any) -> list[bytes]:
-        commands: list[bytes] = []
-        if self.tx.status is Status.FAILED:
-            return commands  # it has its state; in a failed transaction everything but its end is an error
-        have = server.settings
-        if server.streamed:
-            # libpq keeps single-row mode for the first result of the next pipeline: give it one without rows.
-            server.streamed = False
-            commands.append(b"")
-        if server.tainted and server.last is not self:
-            commands += restore.CLEAN
-            have = EMPTY
-            server.tainted = False
-            server.parameters = None
-        if server.ddl_epoch != self.pool.ddl_epoch:
-            # Plans made before the DDL fail with 0A000 "cached plan must not change result type".
-            server.ddl_epoch = self.pool.ddl_epoch
-            if server.prepared.clear():
-                server.prepared._to_flush.clear()
-                commands.append(b"DEALLOCATE ALL")
-        if have != self.settings.values:
-            commands += restore.commands(have, self.settings.values, self.encoding)
-            server.parameters = None
-        self.carried()
-        server.last = self
-        return commands
-
-    def carried(self) -> None:
-        """What the server connection carries from now on is what this session has set."""
-        if self.server is not None:
-            self.server.settings = self.settings.values
-            self.server.signature = self.settings.signature
-
-    # -- settle ----------------------------------------------------------------------------------
-
-    def arrived(self, call: Call, status: Status, tag: bytes | None = None) -> None:
-        """The reply to *call* is complete and without error.
-
-        Args:
-            status: IDLE, OPEN or FAILED: the server's transaction status.
-            tag: the last command tag; a COMMIT of a failed transaction is answered ROLLBACK.
-        """
-        for hook in self.path.result:
-            hook(self, call, call.results)
-        was = self.tx.status
-        if not call.quiet and call.statement is not None:
-            consequences.apply(self, call.statement, call, in_transaction=status is not Status.IDLE)
-        if status or was or not call.quiet or self.tx.wrote or self.tx.locked:  # Status.IDLE is 0
-            self._settle(was, status, tag)
-
-    def failed(self, call: Call, status: Status, lost: bool) -> None:
-        """The attempt failed for good; *lost*: with its server connection."""
-        was = self.tx.status
-        statement = call.statement
-        if self.server is not None and (statement is None or not call.quiet):
-            consequences.half_done(self, statement)
-        if not lost:
-            self._settle(was, status, b"ROLLBACK")
-            return
-        in_block = was in (Status.OPEN, Status.FAILED, Status.PROMISED)
-        ending = statement is not None and consequences.ends_transaction(statement)
-        doubt = self.tx.wrote and (
-            ending or not in_block or (statement is not None and bool(statement.parts))
-        )
-        self._end("doubt" if doubt else "rollback")
-        if in_block and not ending:
-            self.tx.status = Status.LOST
-
-    def lost_between(self) -> None:
-        """The server connection died inside a transaction, between two statements."""
-        self._end("rollback")
-        self.tx.status = Status.LOST
-
-    def abandoned(self) -> None:
-        """The client closes in the middle of a transaction, or of an operation.
-
-        The server rolls an open transaction back, unless a COMMIT is under way: then nobody knows.
-        """
-        doubt = self.tx.wrote and bool(self.open)
-        self.open = []
-        self._end("doubt" if doubt else "rollback")
-
-    def _settle(self, was: Status, now: Status, tag: bytes | None) -> None:
-        tx = self.tx
-        if now is not Status.IDLE:
-            tx.status = now
-            tx.begin = b""
-        elif was is not Status.IDLE or tx.wrote or tx.locked or tx.ddl:
-            committed = tag is None or not tag.startswith(b"ROLLBACK")
-            prepared = tag is not None and tag.startswith(b"PREPARE")
-            self._end("prepared" if prepared else "commit" if committed else "rollback")
-
-    def _end(self, outcome: str) -> None:
-        if self.settings.end(committed=outcome == "commit"):
-            self.carried()
-        if self.tx.ddl:
-            self.pool.ddl_epoch += 1
-        for hook in self.path.settled:
-            hook(self, outcome)
-        self.tx.end()
-
-    def local(self, status: Status) -> None:
-        """The transaction went to *status* without a server: a promise kept or dropped, a loss admitted."""
-        if status is Status.IDLE:
-            self.settings.end(committed=True)
-            self.tx.end()
-
-    def pin(self, reason: str) -> None:
-        """Keep the server connection from here on, because of *reason*."""
-        if reason not in self.pins:
-            self.pins.add(reason)
-            self.pinned[reason] = self.pinned.get(reason, 0) + 1
-
-    def let_go(self) -> Any:
-        """Hold no server connection from here on; returns the one it held."""
-        server, self.server = self.server, None
-        if server.tainted:
-            server.last = None  # cleaned even for us: we do not know what it carries
-        for hook in self.path.released:
-            hook(self)
-        return server

@@ -173,6 +173,9 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
                     raise
         try:
             return super().wait(gen, interval, timeout)
+        except BaseException:
+            session.stumbled = True
+            raise
         finally:
             self._settle()
 

@@ -174,6 +174,9 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
                     raise
         try:
             return await super().wait(gen, interval, timeout)
+        except BaseException:
+            session.stumbled = True
+            raise
         finally:
             self._settle()
 

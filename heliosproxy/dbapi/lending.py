@@ -53,6 +53,7 @@ class Lending(BaseConnection[Row]):
     """
 
     _home: Home
+    _parked: twins.Parked
     _session: Session | None = None
     _held: PGServer | None = None
     _at_rest = False
@@ -140,9 +141,13 @@ class Lending(BaseConnection[Row]):
         if session.open:
             calls, session.open = session.open, []
             session.piped.clear()
+            stumbled, session.stumbled = session.stumbled, False
             for call in calls:
                 server.streamed |= call.kind == "stream"
-                session.arrived(call, STATUS[status], self._tag(call))
+                if stumbled:
+                    session.unsure(call, STATUS[status])
+                else:
+                    session.arrived(call, STATUS[status], self._tag(call))
         if not session.pins and not session.tx.status and not session.open:  # Status.IDLE is 0
             self._give_back()
 

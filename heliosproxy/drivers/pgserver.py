@@ -37,7 +37,17 @@ class PGServer(Server):
         parameters: what it reported, cached by the face; None when it may have changed.
     """
 
-    __slots__ = ("_poll", "backend_pid", "last", "parameters", "pgconn", "prepared", "settings", "streamed", "tainted")
+    __slots__ = (
+        "_poll",
+        "backend_pid",
+        "last",
+        "parameters",
+        "pgconn",
+        "prepared",
+        "settings",
+        "streamed",
+        "tainted",
+    )
 
     def __init__(self, pgconn: pq.abc.PGconn) -> None:
         super().__init__()

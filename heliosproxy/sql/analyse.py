@@ -12,6 +12,8 @@ from heliosproxy.sql.statement import Statement
 
 __all__ = ["analyse", "fingerprint"]
 
+ENCODING = "encoding"
+
 
 def analyse(text: str) -> Statement:
     """Return the facts of *text*.
@@ -20,9 +22,12 @@ def analyse(text: str) -> Statement:
     its own words, so that one binds nothing; of one too long or too deep for us we must believe that it made
     temporary tables and settings, so it pins ("unclassified").
 
+    So does one with bytes that are no UTF-8 (lone surrogates here): most servers refuse it, a database in
+    SQL_ASCII does not.
+
     Raises:
-        StatementRejected: *text* holds a NUL, or lone surrogates. No server takes it (22021), and the parser
-            would stop at the NUL and judge less than is sent.
+        StatementRejected: *text* holds a NUL. No server takes it (22021), and the parser would stop there and
+            judge less than is sent.
     """
     if "\0" in text:
         raise StatementRejected('invalid byte sequence for encoding "UTF8": 0x00', sqlstate="22021")
@@ -30,7 +35,6 @@ def analyse(text: str) -> Statement:
         raw = parser.parse(text)
     except parser.Unparsable as error:
         return tree.unclassified(text, error.reason, pins=error.reason != parser.SYNTAX)
-    except UnicodeEncodeError as error:
-        reason = f"the statement cannot be encoded: {error.reason}"
-        raise StatementRejected(reason, sqlstate="22021") from None
+    except UnicodeEncodeError:
+        return tree.unclassified(text, ENCODING, pins=True)
     return tree.describe(text, raw)

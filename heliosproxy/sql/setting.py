@@ -16,7 +16,14 @@ UNKNOWN = Setting(None, None, known=False)
 _QUOTED_LISTS = frozenset(
     {"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"}
 )
+# What an identifier holds (NAMEDATALEN - 1, in bytes): SET cuts a longer name, set_config() does not.
+_LONGEST_NAME = 63
 _ELEMENT = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^\s,"]+))\s*(,|$)')
+
+
+def folded(name: str) -> str:
+    """*name* in lower case as the server compares names of settings: ASCII alone (guc_name_compare)."""
+    return name.lower() if name.isascii() else "".join(c.lower() if c.isascii() else c for c in name)
 
 
 def quote_literal(value: str) -> str:
@@ -59,7 +66,7 @@ def from_set(body: Node) -> list[Setting]:
     name = body["name"]
     if kind == "VAR_SET_MULTI":
         return _from_transaction(name, body["args"])
-    name = name.lower()
+    name = folded(name)
     if kind in ("VAR_RESET", "VAR_SET_DEFAULT"):
         return [Setting(name, None, local)]
     values = [_constant(arg) for arg in body.get("args", [])]
@@ -109,10 +116,10 @@ def from_call(call: Node, *, certain: bool) -> Setting:
     if not isinstance(name, (str, Parameter)):
         return Setting(None, None, is_local, known=False)
     if isinstance(name, str):
-        name = name.lower()
+        name = folded(name)
     if isinstance(value, str):
-        value, splits = as_set(name, value)
-        known &= splits
+        value, expressible = as_set(name, value)
+        known &= expressible
     elif not isinstance(value, Parameter):
         value = None
     return Setting(name, value, is_local, known)
@@ -147,6 +154,10 @@ def _argument(node: Node) -> Any:
 
 def as_set(name: str | Parameter, value: str) -> tuple[str | None, bool]:
     """What to give SET for the effect of set_config(*name*, *value*), and whether there is such a thing."""
+    if isinstance(name, Parameter):  # which one decides how the value is to be read
+        return None, False
+    if any(len(part.encode()) > _LONGEST_NAME for part in name.split(".")):
+        return None, False
     if name not in _QUOTED_LISTS or not value.strip():
         return quote_literal(value), True
     elements, position = [], 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..sql.setting import as_set
+from ..sql.setting import as_set, folded
 from ..sql.statement import Kind, Parameter, Setting, Statement
 from ..sql.statement import TransactionOp as Op
 from .settings import TRANSACTIONAL
@@ -13,7 +13,7 @@ from .transaction import Status
 
 if TYPE_CHECKING:
     from ..call import Call
-    from ..session import Session
+    from .memory import Memory
 
 # Kinds that do something to the session although they name no setting and no pin.
 _STATEFUL = frozenset({Kind.DISCARD, Kind.MULTI, Kind.UNLISTEN, Kind.DEALLOCATE, Kind.CLOSE, Kind.DDL})
@@ -39,7 +39,7 @@ def any_of(statement: Statement, harmless: Collection[str]) -> bool:
     )
 
 
-def apply(session: Session, statement: Statement, call: Call, *, in_transaction: bool) -> None:
+def apply(session: Memory, statement: Statement, call: Call, *, in_transaction: bool) -> None:
     """Record what *statement*, which the server has answered without error, did to *session*."""
     if statement.parts:
         apply_all(session, [(part, call) for part in statement.parts], in_transaction=in_transaction)
@@ -70,9 +70,7 @@ def apply(session: Session, statement: Statement, call: Call, *, in_transaction:
         session.tx.ddl = True
 
 
-def apply_all(
-    session: Session, statements: Iterable[tuple[Statement, Call]], *, in_transaction: bool
-) -> None:
+def apply_all(session: Memory, statements: Iterable[tuple[Statement, Call]], *, in_transaction: bool) -> None:
     """Record what several *statements* of one message or one pipeline, all answered without error, did.
 
     They are in a transaction, if only in an implicit one which ROLLBACK undoes, too.
@@ -95,7 +93,7 @@ def apply_all(
         _ended(session, committed=True)
 
 
-def half_done(session: Session, statement: Statement | None) -> None:
+def half_done(session: Memory, statement: Statement | None) -> None:
     """Record what *statement*, which failed or was interrupted, may have left all the same.
 
     A lock of the session level stays, and so does what an earlier statement of the same text committed; who
@@ -123,12 +121,12 @@ def _runs_unseen_code(statement: Statement, harmless: Collection[str]) -> bool:
     return any(function.name not in harmless for function in statement.functions)
 
 
-def _ended(session: Session, *, committed: bool) -> None:
+def _ended(session: Memory, *, committed: bool) -> None:
     if session.settings.end(committed=committed):
         session.carried()
 
 
-def _savepoints(session: Session, statement: Statement) -> None:
+def _savepoints(session: Memory, statement: Statement) -> None:
     transaction = statement.transaction
     if transaction is None:
         return
@@ -149,7 +147,7 @@ def _savepoints(session: Session, statement: Statement) -> None:
             session.server.parameters = None
 
 
-def _undone(session: Session, statement: Statement) -> None:
+def _undone(session: Memory, statement: Statement) -> None:
     """Pins that a statement takes away."""
     kind, verb = statement.kind, statement.verb
     if kind is Kind.DISCARD:
@@ -176,8 +174,8 @@ def _resolved(change: Setting, call: Call) -> Setting | None:
         value = _value(change.value, call)
         if value is None:
             return None
-        text, certain = as_set(name.lower(), value)
-        return Setting(name.lower(), text, change.local) if certain else None
+        text, certain = as_set(folded(name), value)
+        return Setting(folded(name), text, change.local) if certain else None
     return Setting(name, change.value, change.local)
 
 
