@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast, overload
 
 import psycopg
 from psycopg import errors as e
 from psycopg import waiting
-from psycopg._connection_base import Notify
+from psycopg._connection_base import CursorRow, Notify
 from psycopg._pipeline import Pipeline
-from psycopg.abc import RV, AdaptContext, ConnParam, PQGen
+from psycopg.abc import RV, AdaptContext, ConnParam, Params, PQGen
 from psycopg.adapt import AdaptersMap
 from psycopg.rows import Row, RowFactory
 
@@ -114,6 +114,39 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
             self._adapters = AdaptersMap(context.adapters)
         self.prepare_threshold = prepare_threshold
         return self
+
+    if TYPE_CHECKING:
+        # As psycopg types them, by our cursor classes.
+        @overload  # type: ignore[override]
+        def cursor(self, *, binary: bool = False) -> Cursor[Row]: ...
+        @overload
+        def cursor(
+            self, *, binary: bool = False, row_factory: RowFactory[CursorRow]
+        ) -> Cursor[CursorRow]: ...
+        @overload
+        def cursor(
+            self, name: str, *, binary: bool = False, scrollable: bool | None = None, withhold: bool = False
+        ) -> ServerCursor[Row]: ...
+        @overload
+        def cursor(
+            self,
+            name: str,
+            *,
+            binary: bool = False,
+            row_factory: RowFactory[CursorRow],
+            scrollable: bool | None = None,
+            withhold: bool = False,
+        ) -> ServerCursor[CursorRow]: ...
+        def cursor(self, *args: Any, **kwargs: Any) -> Any: ...
+
+        def execute(
+            self,
+            query: Any,
+            params: Params | None = None,
+            *,
+            prepare: bool | None = None,
+            binary: bool = False,
+        ) -> Cursor[Row]: ...
 
     def close(self) -> None:
         """Close the logical connection; its server connection goes back to the pool, as if new."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast, overload
 
 import psycopg
 from psycopg import errors as e
 from psycopg import waiting
-from psycopg._connection_base import Notify
+from psycopg._connection_base import CursorRow, Notify
 from psycopg._pipeline_async import AsyncPipeline
-from psycopg.abc import RV, AdaptContext, ConnParam, PQGen
+from psycopg.abc import RV, AdaptContext, ConnParam, Params, PQGen
 from psycopg.adapt import AdaptersMap
 from psycopg.rows import AsyncRowFactory, Row
 
@@ -113,6 +113,34 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
             self._adapters = AdaptersMap(context.adapters)
         self.prepare_threshold = prepare_threshold
         return self
+
+    if TYPE_CHECKING:
+        # As psycopg types them, by our cursor classes.
+        @overload  # type: ignore[override]
+        def cursor(self, *, binary: bool = False) -> AsyncCursor[Row]: ...
+        @overload
+        def cursor(
+            self, *, binary: bool = False, row_factory: AsyncRowFactory[CursorRow]
+        ) -> AsyncCursor[CursorRow]: ...
+        @overload
+        def cursor(
+            self, name: str, *, binary: bool = False, scrollable: bool | None = None, withhold: bool = False
+        ) -> AsyncServerCursor[Row]: ...
+        @overload
+        def cursor(
+            self,
+            name: str,
+            *,
+            binary: bool = False,
+            row_factory: AsyncRowFactory[CursorRow],
+            scrollable: bool | None = None,
+            withhold: bool = False,
+        ) -> AsyncServerCursor[CursorRow]: ...
+        def cursor(self, *args: Any, **kwargs: Any) -> Any: ...
+
+        async def execute(
+            self, query: Any, params: Params | None = None, *, prepare: bool | None = None, binary: bool = False
+        ) -> AsyncCursor[Row]: ...
 
     async def close(self) -> None:
         """Close the logical connection; its server connection goes back to the pool, as if new."""
