@@ -20,8 +20,6 @@ from .state import consequences
 from .state.memory import Memory
 from .state.transaction import Status
 
-NOTHING = Flight()  # shared by every statement that travels as it is; never changed
-
 
 class Edge(Protocol):
     """What the session needs of the face: the real connection."""
@@ -84,7 +82,8 @@ class Session(Memory):
             server = self.pool.try_lease(self.settings.signature)
             if server is None:
                 return self.run(call, edge)
-            self.take(server, edge)
+            self.server = server
+            edge.adopt(server)
         elif self.tx.status is Status.PROMISED:
             edge.adopt(self.server)
         try:
@@ -138,8 +137,8 @@ class Session(Memory):
         self.server = server
         edge.adopt(server)
 
-    def compose(self, call: Call, begin: bytes) -> Flight:
-        """What must travel with *call*: the session's state, BEGIN, and what the stages add.
+    def compose(self, call: Call, begin: bytes) -> Flight | None:
+        """What must travel with *call*: the session's state, BEGIN, and what the stages add; None for nothing.
 
         Args:
             begin: the BEGIN the face wants before a statement outside a transaction; b"" in autocommit.
@@ -159,5 +158,5 @@ class Session(Memory):
                 flight.begin = (begin, b"SELECT")  # the query the client has already had: 25001 as ever
             for hook in self.path.compose:
                 hook(self, call, flight)
-            return flight
-        return NOTHING
+            return flight or None
+        return None

@@ -15,7 +15,6 @@ from typing import Any
 
 from psycopg import errors as e
 from psycopg import generators, pq
-from psycopg._cursor_base import BaseCursor
 from psycopg._preparing import Prepare
 from psycopg._queries import PostgresClientQuery
 from psycopg.abc import PQGen
@@ -36,17 +35,12 @@ OK = pq.ConnStatus.OK
 
 def attempt(conn: Any, call: Call) -> PQGen[None]:
     """Send *call* on the server connection *conn* holds, in its flight; its cursor gets the results."""
-    cursor = call.cursor
-    flight: Any = call.flight
-    if not flight:
-        yield from BaseCursor._maybe_prepare_gen(cursor, call.bound, prepare=call.prepare, binary=call.binary)
-    elif _travels_alone(call):
+    if _travels_alone(call):
+        flight: Any = call.flight
         yield from fly(conn.pgconn, flight.state, flight.begin)
-        yield from cursor._maybe_prepare_gen(call.bound, prepare=call.prepare, binary=call.binary)
+        yield from call.cursor._maybe_prepare_gen(call.bound, prepare=call.prepare, binary=call.binary)
     else:
-        yield from _together(conn, call, flight)
-    if conn._prepared._to_flush:
-        yield from conn._prepared.maintain_gen(conn)
+        yield from _together(conn, call)
 
 
 def _travels_alone(call: Call) -> bool:
@@ -71,8 +65,9 @@ def fly(pgconn: pq.abc.PGconn, state: Sequence[bytes], rest: Sequence[bytes]) ->
         raise error
 
 
-def _together(conn: Any, call: Call, flight: Flight) -> PQGen[None]:
+def _together(conn: Any, call: Call) -> PQGen[None]:
     cursor, pgq, pgconn = call.cursor, call.bound, conn.pgconn
+    flight: Any = call.flight
     manager = conn._prepared
     prep, name = cursor._get_prepared(pgq, call.prepare)
     fmt = cursor.format if call.binary is None else (BINARY if call.binary else TEXT)

@@ -117,7 +117,7 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
 
     if TYPE_CHECKING:
         # As psycopg types them, by our cursor classes.
-        @overload  # type: ignore[override]
+        @overload
         def cursor(self, *, binary: bool = False) -> Cursor[Row]: ...
         @overload
         def cursor(
@@ -228,6 +228,8 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
                         drive(session.again(call, self, ex), self.perform)
                     else:
                         session.arrived(call, *self.reply(call))
+                        if self._prepared._to_flush:
+                            super().wait(self._prepared.maintain_gen(self))
                 else:
                     drive(steps, self.perform)
             finally:
@@ -245,7 +247,8 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
     def perform(self, effect: Effect) -> Any:
         """What a session asks of the outside."""
         if isinstance(effect, Run):
-            return super().wait(self._attempt(effect.call))
+            super().wait(self._attempt(effect.call))
+            return super().wait(self._prepared.maintain_gen(self))
         if isinstance(effect, Lease):
             return effect.pool.lease(effect.signature, effect.timeout)
         if isinstance(effect, Control):
@@ -267,7 +270,7 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
         elif session.server.pgconn is not self.pgconn:
             self.adopt(session.server)
         flight = session.compose(Call(b"", kind="command"), b"")
-        if flight:
+        if flight is not None:
             super().wait(fly(self.pgconn, flight.state, flight.begin))
             self._begun(flight)
 

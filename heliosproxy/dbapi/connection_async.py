@@ -116,7 +116,7 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
 
     if TYPE_CHECKING:
         # As psycopg types them, by our cursor classes.
-        @overload  # type: ignore[override]
+        @overload
         def cursor(self, *, binary: bool = False) -> AsyncCursor[Row]: ...
         @overload
         def cursor(
@@ -139,7 +139,12 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
         def cursor(self, *args: Any, **kwargs: Any) -> Any: ...
 
         async def execute(
-            self, query: Any, params: Params | None = None, *, prepare: bool | None = None, binary: bool = False
+            self,
+            query: Any,
+            params: Params | None = None,
+            *,
+            prepare: bool | None = None,
+            binary: bool = False,
         ) -> AsyncCursor[Row]: ...
 
     async def close(self) -> None:
@@ -224,6 +229,8 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
                         await drive(session.again(call, self, ex), self.perform)
                     else:
                         session.arrived(call, *self.reply(call))
+                        if self._prepared._to_flush:
+                            await super().wait(self._prepared.maintain_gen(self))
                 else:
                     await drive(steps, self.perform)
             finally:
@@ -241,7 +248,8 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
     async def perform(self, effect: Effect) -> Any:
         """What a session asks of the outside."""
         if isinstance(effect, Run):
-            return await super().wait(self._attempt(effect.call))
+            await super().wait(self._attempt(effect.call))
+            return await super().wait(self._prepared.maintain_gen(self))
         if isinstance(effect, Lease):
             return await effect.pool.lease_async(effect.signature, effect.timeout)
         if isinstance(effect, Control):
@@ -263,7 +271,7 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
         elif session.server.pgconn is not self.pgconn:
             self.adopt(session.server)
         flight = session.compose(Call(b"", kind="command"), b"")
-        if flight:
+        if flight is not None:
             await super().wait(fly(self.pgconn, flight.state, flight.begin))
             self._begun(flight)
 

@@ -127,7 +127,7 @@ class Lending(BaseConnection[Row]):
 
     def _settle(self) -> None:
         """At the end of every wait: note what is complete, give the server connection back if we may."""
-        session = cast(Session, self._session)
+        session: Any = self._session
         server = session.server
         if server is None:
             return
@@ -152,7 +152,7 @@ class Lending(BaseConnection[Row]):
             self._give_back()
 
     def _give_back(self) -> None:
-        session = cast(Session, self._session)
+        session: Any = self._session
         server = session.let_go()
         pgconn = server.pgconn
         parked = server.parameters

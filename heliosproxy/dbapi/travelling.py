@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from psycopg import errors as e
 from psycopg import pq
+from psycopg._cursor_base import BaseCursor
 from psycopg.abc import PQGen, QueryNoTemplate
 from psycopg.adapt import Transformer
 from psycopg.rows import Row
@@ -39,13 +40,14 @@ class Travelling(Lending[Row]):
 
     def reply(self, call: Call) -> tuple[Status, bytes | None]:
         """Status, and tag where it tells something, after a statement succeeded."""
+        session: Any = self._session
         cursor = call.cursor
         if cursor is not None:
             call.results = cursor._results
             cursor._last_query = call.query
         status = STATUS[self.pgconn.transaction_status]
         # Outside a transaction before and after, the outcome of a success is no question.
-        return status, self._tag(call) if status or cast(Session, self._session).tx.status else None
+        return status, self._tag(call) if status or session.tx.status else None
 
     def repeat(self, call: Call) -> Call:
         """The statement of *call* once more, from its recipe; the results go to a cursor of its own."""
@@ -68,25 +70,26 @@ class Travelling(Lending[Row]):
 
     def _ready(self, call: Call) -> bool:
         """The path up to the server: True when the statement is answered already."""
-        session = cast(Session, self._session)
+        session: Any = self._session
         if self.pgconn.status != OK:
             self._check_connection_ok()
-        cursor = call.cursor
+        cursor, query = call.cursor, call.query
         if cursor._closed:
             raise e.InterfaceError("the cursor is closed")
         cursor._reset()
-        if cursor._last_query is not call.query or not call.query:
+        if cursor._last_query is not query or not query:
             cursor._last_query = None
             cursor._tx = Transformer(cursor)
         path, entry = session.path, None
         if path.lookup:
             entry = session.lookup(call)
         if entry is None:
-            self._convert(call)
+            bound = call.bound = cursor._convert_query(query, call.params)
+            encoding = self._parked.encoding if self._at_rest else self._encoding()
+            call.statement, call.quiet = self._home.facts(bound.query, encoding)
             if path.lookup:
                 entry = session.lookup(call)
-        statement = call.statement
-        if session.tx.status is Status.LOST or (statement is not None and statement.transaction is not None):
+        if session.tx.status is Status.LOST or (call.statement and call.statement.transaction):
             self._check_status(call)
         if path.before:
             session.guard(call)
@@ -95,18 +98,18 @@ class Travelling(Lending[Row]):
             if results is not None:
                 self._answered(call, results)
                 return True
-        if call.bound is None:
-            self._convert(call)
+            if call.bound is None:
+                bound = call.bound = cursor._convert_query(query, call.params)
+                call.statement, call.quiet = self._home.facts(bound.query, self._encoding())
         return False
-
-    def _convert(self, call: Call) -> None:
-        bound = call.bound = call.cursor._convert_query(call.query, call.params)
-        call.statement, call.quiet = self._home.facts(bound.query, self._encoding())
 
     def _attempt(self, call: Call) -> PQGen[None]:
         """The generator that sends *call* and gives its cursor the results; fresh for each attempt."""
-        call.cursor._pgconn = self.pgconn
+        cursor = call.cursor
+        cursor._pgconn = self.pgconn
         call.node = self._home.pool.key.node
+        if call.flight is None:
+            return BaseCursor._maybe_prepare_gen(cursor, call.bound, prepare=call.prepare, binary=call.binary)
         return attempt(self, call)
 
     def _answered(self, call: Call, results: list[Any]) -> None:
@@ -145,7 +148,7 @@ class Travelling(Lending[Row]):
             self.adopt(session.server)
         flight = session.compose(call, self.begin_command())
         session.open.append(call)
-        if flight:
+        if flight is not None:
             yield from fly(self.pgconn, flight.state, flight.begin)
             self._begun(flight)
 
@@ -197,7 +200,7 @@ class Travelling(Lending[Row]):
         flight = session.compose(call, b"")
         try:
             result: pq.abc.PGresult | None
-            if flight:
+            if flight is not None:
                 result = yield from command_in_flight(self.pgconn, command, result_format, flight)
             else:
                 result = yield from super()._exec_command(command, result_format)
