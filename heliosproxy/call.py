@@ -79,12 +79,15 @@ class Flight:
         begin: BEGIN, and what else must precede the statement in its transaction; sent only before the first
             statement that needs a server.
         behind: commands behind the statement, before the last Sync (a commit marker).
+        wary: a command of *state* may fail (SET ROLE, when the role is gone): nothing else may be sent before it
+            has succeeded.
     """
 
-    __slots__ = ("begin", "behind", "state")
+    __slots__ = ("begin", "behind", "state", "wary")
 
     def __init__(self, state: Sequence[bytes] = (), begin: Sequence[bytes] = ()) -> None:
         self.state = state
+        self.wary = False
         self.begin = begin
         self.behind: Sequence[bytes] = ()
 

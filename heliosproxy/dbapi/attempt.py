@@ -35,8 +35,10 @@ OK = pq.ConnStatus.OK
 
 def attempt(conn: Any, call: Call) -> PQGen[None]:
     """Send *call* on the server connection *conn* holds, in its flight; its cursor gets the results."""
+    flight: Any = call.flight
+    if flight.wary:
+        yield from _first(conn.pgconn, flight)
     if _travels_alone(call):
-        flight: Any = call.flight
         yield from fly(conn.pgconn, flight.state, flight.begin)
         yield from call.cursor._maybe_prepare_gen(call.bound, prepare=call.prepare, binary=call.binary)
     else:
@@ -55,14 +57,28 @@ def _travels_alone(call: Call) -> bool:
 def fly(pgconn: pq.abc.PGconn, state: Sequence[bytes], rest: Sequence[bytes]) -> PQGen[None]:
     """Send *state*, Sync, *rest*, Sync, read all replies, and raise the first error."""
     pgconn.enter_pipeline_mode()
-    sent = _queue(pgconn, state)
+    before = sent = _queue(pgconn, state)
     if rest:
         sent += _queue(pgconn, rest)
-    error = None
-    for results in (yield from _collect(pgconn, sent)):
-        error = error or _error(pgconn, results)
-    if error:
-        raise error
+    replies = yield from _collect(pgconn, sent)
+    _check_state(pgconn, replies[:before])
+    for results in replies[before:]:
+        if error := _error(pgconn, results):
+            raise error
+
+
+def _first(pgconn: pq.abc.PGconn, flight: Flight) -> PQGen[None]:
+    """Send the state by itself: what follows must not run without it."""
+    state, flight.state, flight.wary = flight.state, (), False
+    yield from fly(pgconn, state, ())
+
+
+def _check_state(pgconn: pq.abc.PGconn, replies: Sequence[list[pq.abc.PGresult]]) -> None:
+    """Raise the first error among *replies* to a session's state; then nobody knows it, so end the connection."""
+    for results in replies:
+        if error := _error(pgconn, results):
+            pgconn.finish()
+            raise error
 
 
 def _together(conn: Any, call: Call) -> PQGen[None]:
@@ -100,7 +116,8 @@ def _together(conn: Any, call: Call) -> PQGen[None]:
     before = sent + len(flight.begin) + (prep is Prepare.SHOULD)
     replies = yield from _collect(pgconn, before + 1 + len(flight.behind) + 1)
 
-    for results in replies[:before]:
+    _check_state(pgconn, replies[:sent])
+    for results in replies[sent:before]:
         if error := _error(pgconn, results):
             raise error
     results = replies[before]
@@ -160,6 +177,8 @@ def command_in_flight(
     pgconn: pq.abc.PGconn, command: bytes, result_format: pq.Format, flight: Flight
 ) -> PQGen[pq.abc.PGresult]:
     """Send one of psycopg's own commands (SAVEPOINT, FETCH, …) with *flight* before it."""
+    if flight.wary:
+        yield from _first(pgconn, flight)
     pgconn.enter_pipeline_mode()
     sent = _queue(pgconn, flight.state) if flight.state else 0
     for begin in flight.begin:
@@ -170,7 +189,8 @@ def command_in_flight(
     pgconn.pipeline_sync()
     place = sent + len(flight.begin)
     replies = yield from _collect(pgconn, place + 1 + len(flight.behind) + 1)
-    for results in replies:
+    _check_state(pgconn, replies[:sent])
+    for results in replies[sent:]:
         if error := _error(pgconn, results):
             raise error
     return replies[place][0]

@@ -207,7 +207,7 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
         try:
             return super().wait(gen, interval, timeout)
         except BaseException:
-            session.stumbled = True
+            session.stumbled = bool(session.open)
             raise
         finally:
             self._settle()

@@ -208,7 +208,7 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
         try:
             return await super().wait(gen, interval, timeout)
         except BaseException:
-            session.stumbled = True
+            session.stumbled = bool(session.open)
             raise
         finally:
             self._settle()

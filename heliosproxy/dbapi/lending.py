@@ -136,7 +136,11 @@ class Lending(BaseConnection[Row]):
             self._lost()
             return
         status = pgconn.transaction_status
-        if status == ACTIVE or self._pipeline is not None:
+        if status == ACTIVE:
+            return
+        if self._pipeline is not None:
+            if session.open and not self._pipeline.result_queue:  # a Sync was answered
+                session.synced(STATUS[status])
             return
         if session.open:
             calls, session.open = session.open, []
@@ -178,6 +182,8 @@ class Lending(BaseConnection[Row]):
         """The server connection died. Without pins the logical connection lives on, on another one."""
         session = cast(Session, self._session)
         calls, session.open = session.open, []
+        session.piped.clear()
+        session.stumbled = False
         for call in calls:
             session.failed(call, Status.IDLE, True)
         if not calls and session.tx.status in (Status.OPEN, Status.FAILED):

@@ -172,19 +172,32 @@ class Travelling(Lending[Row]):
     def _exec_command(
         self, command: QueryNoTemplate, result_format: pq.Format = TEXT
     ) -> PQGen[pq.abc.PGresult | None]:
-        if self._session is None or self._pipeline is not None:
+        if self._session is None:
             return super()._exec_command(command, result_format)
+        if self._pipeline is not None:
+            return self._piped_command_gen(command, result_format)
         return self._command_gen(command, result_format)
+
+    def _piped_command_gen(
+        self, command: QueryNoTemplate, result_format: pq.Format
+    ) -> PQGen[pq.abc.PGresult | None]:
+        command = self._as_bytes(command)
+        call = Call(command, kind="pipeline")
+        call.statement = self._analyse(command)
+        self._queued(call)
+        return (yield from super()._exec_command(command, result_format))
+
+    def _as_bytes(self, command: QueryNoTemplate) -> bytes:
+        if isinstance(command, str):
+            return command.encode(self.pgconn._encoding)
+        return command.as_bytes(self) if isinstance(command, Composable) else command
 
     def _command_gen(
         self, command: QueryNoTemplate, result_format: pq.Format
     ) -> PQGen[pq.abc.PGresult | None]:
         session = cast(Session, self._session)
         self._check_connection_ok()
-        if isinstance(command, str):
-            command = command.encode(self.pgconn._encoding)
-        elif isinstance(command, Composable):
-            command = command.as_bytes(self)
+        command = self._as_bytes(command)
         if command.startswith(b"DEALLOCATE") and session.server is not None:
             return (yield from super()._exec_command(command, result_format))
         call = Call(command, kind="command")

@@ -111,6 +111,11 @@ def sets_transaction(statement: Statement | None) -> bool:
     return statement is not None and any(s.name in TRANSACTIONAL for s in statement.settings)
 
 
+def prepares(statement: Statement) -> bool:
+    """PREPARE TRANSACTION."""
+    return statement.transaction is not None and statement.transaction.op is Op.PREPARE
+
+
 def ends_transaction(statement: Statement) -> bool:
     """COMMIT, ROLLBACK, PREPARE TRANSACTION."""
     return statement.transaction is not None and statement.transaction.op in _ENDING

@@ -164,6 +164,24 @@ class Memory:
             if call.statement.settings or call.statement.pins:
                 self.pin("opaque_setting")
 
+    def synced(self, status: Status) -> None:
+        """The statements of a pipeline are complete up to a Sync; *status* is the server's behind it."""
+        calls, self.open = self.open, []
+        self.piped.clear()
+        if self.stumbled:
+            self.stumbled = False
+            for call in calls:
+                self.unsure(call, status)
+            return
+        for call in calls:
+            for hook in self.path.result:
+                hook(self, call, call.results)
+        was = self.tx.status
+        known = [(call.statement, call) for call in calls if call.statement is not None]
+        consequences.apply_all(self, known, in_transaction=status is not Status.IDLE)
+        prepares = any(consequences.prepares(statement) for statement, _ in known)
+        self._settle(was, status, b"PREPARE" if prepares else None)
+
     def lost_between(self) -> None:
         """The server connection died inside a transaction, between two statements."""
         self._end("rollback")

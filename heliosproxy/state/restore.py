@@ -20,6 +20,14 @@ CLEAN = (
 )
 
 
+def may_fail(want: Mapping[str, str]) -> bool:
+    """Whether bringing a server connection to *want* may fail although it was accepted before.
+
+    A role may be gone, or taken away from its member; without it the statement would run with other rights.
+    """
+    return any(name in want for name in _AUTHORITY)
+
+
 def commands(have: Mapping[str, str], want: Mapping[str, str], encoding: str) -> list[bytes]:
     """SET and RESET commands that lead from *have* to *want*, both name → SQL text in the order they were set.
 
