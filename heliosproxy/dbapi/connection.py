@@ -24,7 +24,7 @@ from ..session import Session
 from .attempt import fly
 from .base import PathConnection
 from .cursor_base import adopt_foreign
-from .cursors import Cursor, ServerCursor
+from .cursors import Cursor, PlainCursor, ServerCursor
 from .home import Home
 from .opening import Opening
 from .opening_sync import open_sync
@@ -102,7 +102,7 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
             raise AssertionError("the pool's first login comes before its first connection")
         self = cls(parked.pgconn(b"I") if session is not None else server.pgconn)
         self._parked = parked
-        self.cursor_factory = Cursor
+        self.cursor_factory = PlainCursor if session is None else Cursor
         self.server_cursor_factory = ServerCursor
         self._attach(home, session, server)
         self._autocommit = bool(autocommit) or home.statement_mode

@@ -23,7 +23,7 @@ from ..session import Session
 from .attempt import fly
 from .base import PathConnection
 from .cursor_base import adopt_foreign
-from .cursors_async import AsyncCursor, AsyncServerCursor
+from .cursors_async import AsyncCursor, AsyncPlainCursor, AsyncServerCursor
 from .home import Home
 from .opening import Opening
 from .opening_async import open_async
@@ -101,7 +101,7 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
             raise AssertionError("the pool's first login comes before its first connection")
         self = cls(parked.pgconn(b"I") if session is not None else server.pgconn)
         self._parked = parked
-        self.cursor_factory = AsyncCursor
+        self.cursor_factory = AsyncPlainCursor if session is None else AsyncCursor
         self.server_cursor_factory = AsyncServerCursor
         self._attach(home, session, server)
         self._autocommit = bool(autocommit) or home.statement_mode

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import psycopg
 from psycopg import errors as e
+from psycopg._cursor_base import BaseCursor
 from psycopg.abc import Params, Query
 from psycopg.rows import Row
 
@@ -53,6 +54,19 @@ class Cursor(_Execute[Row], psycopg.Cursor[Row]):
 
     __module__ = "heliosproxy.dbapi"
     __slots__ = SLOTS
+
+
+class PlainCursor(Cursor[Row]):
+    """The cursor of a connection without a path: below `execute()` everything is psycopg's own."""
+
+    __module__ = "heliosproxy.dbapi"
+    __slots__ = ()
+
+    _pgconn: Any = BaseCursor._pgconn
+    _execute_gen = BaseCursor._execute_gen
+    _maybe_prepare_gen = BaseCursor._maybe_prepare_gen
+    _stream_send_gen = BaseCursor._stream_send_gen
+    _start_copy_gen = BaseCursor._start_copy_gen
 
 
 class ClientCursor(_Execute[Row], psycopg.ClientCursor[Row]):
