@@ -8,6 +8,7 @@ psycopg.ClientCursor``, `TypeInfo.fetch`) are caught at ``conn.wait()``: `adopt_
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import isgeneratorfunction
 from operator import attrgetter
 from types import CodeType
 from typing import Any, NamedTuple
@@ -163,16 +164,24 @@ _FOREIGN: dict[CodeType, Callable[[Any, Any, dict[str, Any]], Any]] = {
 }
 
 
+# Every generator function that a cursor has.
+_OF_CURSORS = frozenset(
+    function.__code__
+    for class_ in (BaseCursor, ServerCursorMixin)
+    for function in vars(class_).values()
+    if isgeneratorfunction(function)
+)
+
+
 def adopt_foreign(conn: Any, gen: Any) -> Any:
     """*gen* as the path takes it, if it was made by a cursor of psycopg's own class; else *gen*.
 
     Such a cursor keeps the PGconn it was born with; with the parked one it would wait for ever.
     """
     code = getattr(gen, "gi_code", None)
-    frame = getattr(gen, "gi_frame", None)
-    if code is None or frame is None:
+    if code is None or code not in _OF_CURSORS or gen.gi_frame is None:
         return gen
-    found = frame.f_locals
+    found = gen.gi_frame.f_locals
     cursor = found.get("self")
     if not isinstance(cursor, BaseCursor) or isinstance(cursor, PathCursor):
         return gen

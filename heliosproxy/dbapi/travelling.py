@@ -188,14 +188,14 @@ class Travelling(Lending[Row]):
         return (yield from super()._exec_command(command, result_format))
 
     def _as_bytes(self, command: QueryNoTemplate) -> bytes:
-        if isinstance(command, str):
-            return command.encode(self.pgconn._encoding)
-        return command.as_bytes(self) if isinstance(command, Composable) else command
+        if isinstance(command, bytes):
+            return command
+        return command.as_bytes(self) if isinstance(command, Composable) else command.encode(self._encoding())
 
     def _command_gen(
         self, command: QueryNoTemplate, result_format: pq.Format
     ) -> PQGen[pq.abc.PGresult | None]:
-        session = cast(Session, self._session)
+        session: Any = self._session
         self._check_connection_ok()
         command = self._as_bytes(command)
         if command.startswith(b"DEALLOCATE") and session.server is not None:
@@ -203,8 +203,12 @@ class Travelling(Lending[Row]):
         call = Call(command, kind="command")
         statement = call.statement = self._analyse(command)
         self._check_status(call)
-        if statement.transaction is not None and self._settled_here(statement.transaction.op, command):
-            return None
+        transaction = statement.transaction
+        if transaction is not None:
+            if self._settled_here(transaction.op, command):
+                return None
+            # What they do to the session is told by the status and the tag.
+            call.quiet = transaction.op in (Op.COMMIT, Op.ROLLBACK)
         session.guard(call)
         if session.server is None:
             yield cast(Any, Lease(session.pool, session.settings.signature))
@@ -227,9 +231,8 @@ class Travelling(Lending[Row]):
 
     def _settled_here(self, op: Op, command: bytes) -> bool:
         """Whether *op* needs no server; if so it is done."""
-        session = cast(Session, self._session)
-        status = session.tx.status
-        then = LOCAL.get((status, op))
+        session: Any = self._session
+        then = LOCAL.get((session.tx.status, op))
         if then is None:
             return False
         if then is Status.PROMISED:
