@@ -54,6 +54,7 @@ IRRELEVANT = frozenset(
     }
 )
 _ITEM = re.compile(r"'((?:[^']|'')*)'\s*(,|$)")
+_NO_LONG_WAIT = "SET lock_timeout TO '500ms'"
 _LOGIN = """
 SELECT current_user, current_setting('search_path'), current_setting('default_transaction_isolation')
 """
@@ -184,6 +185,8 @@ class Book:
 
     def _work(self, conn: Any) -> Look | None:
         """Look, by the control connection *conn*; None while somebody's DDL is in flux."""
+        # Reading the definition of a view waits for whoever has locked its tables, perhaps for our own client.
+        conn.execute(_NO_LONG_WAIT)
         self.doubts.resolve(conn)
         versions, before = self.service.versions, self.look
         token = versions.single(self.slot)

@@ -28,7 +28,6 @@ from .service import CacheService
 from .store import Entry
 
 if TYPE_CHECKING:
-    from ..call import Flight
     from ..session import Session
 
 EVERYTHING = (0,)
@@ -194,7 +193,7 @@ class CacheStage:
         call.results = list(entry.payload)
         return True
 
-    def compose(self, session: Session, call: Call, flight: Flight) -> None:
+    def sending(self, session: Session, call: Call) -> None:
         """Immediately before the send: writes put their relations in flux, reads take the token."""
         state = self._state(session)
         statement = call.statement
