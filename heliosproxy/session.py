@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from .call import Call, Flight
 from .effects import Lease, Run, Steps
-from .state import consequences, restore
+from .state import consequences
 from .state.memory import Memory
 from .state.transaction import Status
 
@@ -152,13 +152,14 @@ class Session(Memory):
         state: list[bytes] | None = None
         if server.last is not self or server.streamed or server.ddl_epoch != self.pool.ddl_epoch:
             state = self.to_restore(server)
+        flight = None
         if state or begin or self.path.compose:
             flight = Flight(state or (), (begin,) if begin else ())
-            if state and restore.may_fail(self.settings.values):
-                flight.wary = True
             if begin and tx.queried and consequences.sets_transaction(call.statement):
                 flight.begin = (begin, b"SELECT")  # the query the client has already had: 25001 as ever
             for hook in self.path.compose:
                 hook(self, call, flight)
-            return flight or None
-        return None
+            flight = flight or None
+        for hook in self.path.sending:
+            hook(self, call)
+        return flight

@@ -11,6 +11,7 @@ of the stages that define it, in the order of the path, so that a hook nobody de
     answer(session, call, entry)     answer?, second half: list of PGresult, or None when it is no longer true
     begin(session, call)             the statement will need a server: may return Steps to be driven first
     compose(session, call, flight)   the server connection is leased, nothing sent yet: add to the flight
+    sending(session, call)           the last thing before the send, when the flight is complete
     result(session, call, results)   the server answered without error; transaction status is known
     failed(session, call, error, edge)
                                      the attempt failed: may return Steps whose value True asks for a restart,
@@ -34,6 +35,7 @@ HOOKS = (
     "answer",
     "begin",
     "compose",
+    "sending",
     "result",
     "failed",
     "settled",
@@ -60,6 +62,7 @@ class Path:
     answer: tuple[Hook, ...]
     begin: tuple[Hook, ...]
     compose: tuple[Hook, ...]
+    sending: tuple[Hook, ...]
     result: tuple[Hook, ...]
     failed: tuple[Hook, ...]
     settled: tuple[Hook, ...]

@@ -87,7 +87,7 @@ class Travelling(Lending[Row]):
             bound = call.bound = cursor._convert_query(query, call.params)
             encoding = self._parked.encoding if self._at_rest else self._encoding()
             call.statement, call.quiet = self._home.facts(bound.query, encoding)
-            if path.lookup:
+            if path.lookup and not call.reason:  # it is not the parameters that bar it
                 entry = session.lookup(call)
         if session.tx.status is Status.LOST or (call.statement and call.statement.transaction):
             self._check_status(call)

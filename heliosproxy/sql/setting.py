@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from heliosproxy.sql.parser import Node
 from heliosproxy.sql.statement import Parameter, Setting
+
+if TYPE_CHECKING:
+    from heliosproxy.sql.parser import Node
 
 UNKNOWN = Setting(None, None, known=False)
 
