@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ from .verdict import BAD, Run, Verdict, judge
 
 
 def main() -> int:
+    # As an exception, so that the servers and the suite's process end with this one.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options, arguments = _parser().parse_known_args()
     if options.select:
         arguments += ["-k", options.select]
@@ -46,8 +49,11 @@ def main() -> int:
     stock = _baseline(suite, options.stock or "stock" in variants, arguments)
     _show(stock, None)
     ours = [variant for variant in variants if variant != "stock"]
-    with ThreadPoolExecutor(options.jobs) as pool:
-        runs = list(pool.map(lambda variant: _run(suite, variant, arguments), ours))
+    if options.jobs > 1:
+        with ThreadPoolExecutor(options.jobs) as pool:
+            runs = list(pool.map(lambda variant: _run(suite, variant, arguments), ours))
+    else:  # in this thread, so that a signal ends it
+        runs = [_run(suite, variant, arguments) for variant in ours]
     verdicts = [_judge(stock, run) for run in runs]
     for run, verdict in zip(runs, verdicts, strict=True):
         _show(run, verdict)
@@ -99,7 +105,7 @@ def _baseline(suite: Path, anew: bool, arguments: Sequence[str]) -> Run:
     if file.exists() and not anew:
         return Run.from_json(json.loads(file.read_text()))
     run = _run(suite, "stock", arguments)
-    if run.whole:
+    if run.whole and not run.cut_short:
         file.write_text(json.dumps(run.to_json()))
     return run
 
@@ -121,8 +127,13 @@ def _show(run: Run, verdict: Verdict | None) -> None:
         return
     if run.pins is not None:
         _say(f"  pinned: {run.pinned:.1%} (at most {verdict.pinned_bar:.0%}) {json.dumps(run.pins)}")
+    missing = [test for test in verdict.unlisted if verdict.failures[test].outcome == "missing"]
+    if missing:
+        _say(f"  {len(missing)} tests are missing, the first is {missing[0]}")
     for test in verdict.unlisted:
         result = verdict.failures[test]
+        if result.outcome == "missing":
+            continue
         _say(f"  {result.outcome.upper()}, not listed: {test}\n      {result.line}")
     for test in set(verdict.never).difference(verdict.unlisted):
         _say(f"  {verdict.failures[test].outcome.upper()}, which no list excuses: {test}")
@@ -130,6 +141,8 @@ def _show(run: Run, verdict: Verdict | None) -> None:
         _say(f"  listed, but no failure: {test}")
     for key in verdict.stale:
         _say(f"  listed, but no such test: {key}")
+    if verdict.raced:
+        _say(f"  not counted, as stock psycopg loses these races, too: {len(verdict.raced)}")
     number = len(verdict.failures)
     _say(
         f"  {number} failures that stock psycopg does not have ({number - len(verdict.unlisted)} listed,"
@@ -153,6 +166,7 @@ def _summary(run: Run, verdict: Verdict | None) -> dict[str, object]:
         "failures": failures,
         "passing": verdict.passing,
         "stale": verdict.stale,
+        "raced": verdict.raced,
     }
 
 

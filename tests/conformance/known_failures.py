@@ -30,26 +30,78 @@ BARS = {
 # The largest part of all leases that may be pinned; every connection of session mode is.
 PINNED = {"transaction": 0.10}
 
-_NO_TERMINATE = (
-    "the trace goes on behind close(), where stock psycopg says Terminate and a pool says DISCARD ALL"
+
+def _tests(module: str, *names: str) -> tuple[str, ...]:
+    """The ids of tests that *module* has twice, blocking and for asyncio."""
+    blocking = [f"tests/test_{module}.py::{name}" for name in names]
+    return (*blocking, *(f"tests/test_{module}_async.py::{name}[asyncio]" for name in names))
+
+
+_SESSION = (
+    (
+        "the trace goes on behind close(), where stock psycopg says Terminate and a pool DISCARD ALL",
+        _tests("pipeline", "test_executemany_trace", "test_executemany_trace_returning"),
+    ),
+    (
+        "replaces the private _connect_gen of the class: the pool connects, through psycopg's own class",
+        _tests("connection", "test_resolve_hostaddr_conn"),
+    ),
 )
-_TRACES = (
-    "tests/test_pipeline.py::test_executemany_trace",
-    "tests/test_pipeline.py::test_executemany_trace_returning",
-    "tests/test_pipeline_async.py::test_executemany_trace[asyncio]",
-    "tests/test_pipeline_async.py::test_executemany_trace_returning[asyncio]",
-)
-_POOL_CONNECTS = (
-    "replaces the private _connect_gen of the class: the pool connects, through psycopg's own class"
-)
-_CONNECT_GEN = (
-    "tests/test_connection.py::test_resolve_hostaddr_conn",
-    "tests/test_connection_async.py::test_resolve_hostaddr_conn[asyncio]",
+# While a logical connection holds no server connection, its pgconn is parked: it has the server's parameters and
+# a status, no socket.
+_TRANSACTION = (
+    (
+        "runs statements on conn.pgconn itself, which is parked",
+        (
+            *_tests("connection", "test_commit", "test_rollback"),
+            *_tests("connection", "test_auto_transaction", "test_auto_transaction_fail"),
+            *_tests("connection", "test_context_active_rollback_no_clobber"),
+            *_tests("transaction", "test_context_active_rollback_no_clobber"),
+        ),
+    ),
+    (
+        "means to terminate conn.pgconn.backend_pid, but that is parked: 0, which terminates nobody",
+        _tests("connection", "test_broken", "test_right_exception_on_server_disconnect"),
+    ),
+    (
+        "wants the socket of conn.pgconn, which is parked and has none",
+        _tests("connection", "test_fileno"),
+    ),
+    (
+        "compares conn.info, which tells of the pool, with conn.pgconn, which is parked",
+        (
+            "tests/test_connection_info.py::test_attrs[host]",
+            "tests/test_connection_info.py::test_attrs[hostaddr]",
+            "tests/test_connection_info.py::test_port",
+            "tests/test_connection_info.py::test_backend_pid",
+        ),
+    ),
+    (
+        "traces conn.pgconn, which is parked: what follows goes through a server connection",
+        _tests(
+            "pipeline",
+            "test_pipeline_exit_sync_trace",
+            "test_pipeline_nested_sync_trace",
+            "test_transaction_state_implicit_begin",
+        ),
+    ),
+    (
+        "watches for BEGIN at the start of transaction(); it travels with the first statement",
+        (
+            "tests/test_transaction.py::test_named_savepoints_successful_exit[asyncio-pipeline=off]",
+            "tests/test_transaction_async.py::test_named_savepoints_successful_exit[asyncio-pipeline=off]",
+        ),
+    ),
 )
 
+
+def _table(*groups: tuple[str, tuple[str, ...]]) -> dict[str, str]:
+    return {test: reason for reason, tests in groups for test in tests}
+
+
 KNOWN: dict[str, dict[str, str]] = {
-    "session": dict.fromkeys(_TRACES, _NO_TERMINATE) | dict.fromkeys(_CONNECT_GEN, _POOL_CONNECTS),
-    "transaction": {},
+    "session": _table(*_SESSION),
+    "transaction": _table(*_SESSION, *_TRANSACTION),
     "session+stock-cursors": _STOCK_CURSORS,
     "transaction+stock-cursors": _STOCK_CURSORS,
 }

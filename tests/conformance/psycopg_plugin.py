@@ -15,6 +15,7 @@ import asyncio
 import atexit
 import faulthandler
 import functools
+import gc
 import importlib
 import inspect
 import json
@@ -23,6 +24,7 @@ import pkgutil
 import signal
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +48,8 @@ REPORT = _take("REPORT")
 TIMEOUT = float(_take("TIMEOUT", "60"))
 # The interpreter ends here, when neither a signal nor a cancellation gets through.
 HARD_TIMEOUT = 2 * TIMEOUT
+# So many are one fault seen many times: the run ends, rather than an hour later.
+MAX_HANGS = 10
 # pytest captures file descriptor 2 once it has parsed its options: a copy still reaches the log.
 _STDERR: TextIO = os.fdopen(os.dup(2), "w")
 
@@ -174,6 +178,8 @@ class Recorder:
         self._done = {event.get("id") or event.get("start") for event in events}
         self._worst = ("passed", "")
         self._began = 0.0
+        self._hangs = 0
+        self._session: pytest.Session | None = None
         # Runs when the threads have ended, and, first come last served, behind everybody else's.
         atexit.register(self._write, exit=True)
 
@@ -185,6 +191,9 @@ class Recorder:
         if again:
             items[:] = [item for item in items if item.nodeid not in self._done]
             config.hook.pytest_deselected(items=again)
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        self._session = session
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self._write(start=nodeid)
@@ -207,6 +216,11 @@ class Recorder:
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         outcome, line = self._worst
+        if self.RANKS.index(outcome) >= self.RANKS.index("error"):
+            forget_traceback()
+        self._hangs += outcome == "hang"
+        if self._hangs >= MAX_HANGS and self._session is not None:
+            self._session.shouldstop = f"{self._hangs} tests hung"
         self._write(id=nodeid, outcome=outcome, line=line, seconds=round(time.monotonic() - self._began, 3))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -218,6 +232,18 @@ class Recorder:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
         self._write(end=pin_share())
+
+
+def forget_traceback() -> None:
+    """Collects what a failed test left behind, which its traceback keeps.
+
+    A connection it did not come to close would else warn, and so fail, in any later test.
+    """
+    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+        vars(sys).pop(name, None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def last_line(report: pytest.TestReport | pytest.CollectReport) -> str:

@@ -43,6 +43,11 @@ class Run:
         return dict(Counter(result.outcome for result in self.results.values()).most_common())
 
     @property
+    def cut_short(self) -> bool:
+        """Whether pytest did not come to an orderly end; the runner then adds a result in parentheses."""
+        return any(test.startswith("(") for test in self.results)
+
+    @property
     def pinned(self) -> float:
         """The part of the leases that were pinned, 0.0 to 1.0."""
         return self.pins["pinned"] / self.pins["leases"] if self.pins and self.pins["leases"] else 0.0
@@ -66,6 +71,7 @@ class Verdict:
         never: those of them that no table may excuse (hangs, crashes).
         passing: what the table lists although it passes, or fails with stock psycopg, too.
         stale: keys of the table that no test has; only in a whole run.
+        raced: tests that lost a race that stock psycopg loses, too, now and then; not counted.
         bar: the most failures allowed.
         pinned: part of the leases that were pinned; pinned_bar: the largest allowed.
     """
@@ -75,6 +81,7 @@ class Verdict:
     never: list[str] = field(default_factory=list)
     passing: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
+    raced: list[str] = field(default_factory=list)
     bar: int = 0
     pinned: float = 0.0
     pinned_bar: float = 1.0
@@ -103,7 +110,10 @@ def judge(
             and reason.
         pinned_bar: the largest part of the leases that may be pinned.
     """
+    covered = {key: [test for test in ours.results if covers(key, test)] for key in known}
+    listed = {test for tests in covered.values() for test in tests}
     failures: dict[str, Result] = {}
+    raced: list[str] = []
     for test, result in ours.results.items():
         reference = stock.results.get(test)
         if reference is not None and (reference.outcome in BAD or reference.outcome == "skipped"):
@@ -111,20 +121,21 @@ def judge(
         else:
             worse = result.outcome in BAD or (reference is not None and result.outcome == "skipped")
         race = any(covers(key, test) and text in result.line for key, (text, _) in (races or {}).items())
-        if worse and (result.outcome in NEVER or not race):
+        if worse and race and test not in listed and result.outcome not in NEVER:
+            raced.append(test)
+        elif worse:
             failures[test] = result
     if ours.whole:
         for test, reference in stock.results.items():
             if test not in ours.results and reference.outcome not in BAD:
                 failures[test] = Result("missing", "not collected, or the run ended before")
-    covered = {key: [test for test in {**ours.results, **failures} if covers(key, test)] for key in known}
-    listed = {test for tests in covered.values() for test in tests}
     return Verdict(
         failures=failures,
         unlisted=[test for test in failures if test not in listed],
         never=[test for test, result in failures.items() if result.outcome in NEVER],
         passing=sorted(listed - failures.keys()),
         stale=[key for key, tests in covered.items() if not tests] if ours.whole else [],
+        raced=raced,
         bar=bar,
         pinned=ours.pinned,
         pinned_bar=pinned_bar,
