@@ -259,11 +259,17 @@ def test_several_cannot_be_in_a_block_when_one_cannot() -> None:
     assert not analyse("SELECT 1; VACUUM").in_block
 
 
-@pytest.mark.parametrize("text", ["SELECT 1\0; DROP TABLE t", "\0", "SELECT '\ud800'"])
+@pytest.mark.parametrize("text", ["SELECT 1\0; DROP TABLE t", "\0"])
 def test_what_no_server_takes_is_rejected(text: str) -> None:
     with pytest.raises(StatementRejected) as caught:
         analyse(text)
     assert caught.value.sqlstate == "22021"
+
+
+def test_bytes_outside_the_encoding_are_the_servers_to_judge() -> None:
+    facts = analyse(b"SELECT '\xff'".decode("utf-8", "surrogateescape"))
+    assert (facts.kind, facts.error, facts.writes_anything) == (Kind.UNCLASSIFIED, "encoding", True)
+    assert facts.pins == {"unclassified"}
 
 
 def test_a_syntax_error_may_do_anything_but_does_not_pin() -> None:
