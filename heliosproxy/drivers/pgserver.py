@@ -68,6 +68,8 @@ class PGServer(Server):
             if not self._poll.poll(0):
                 return self.pgconn.status == OK
             self.pgconn.consume_input()
+            while self._poll.poll(0):  # its last words come before the end of the stream
+                self.pgconn.consume_input()
         except (e.OperationalError, OSError):
             return False
         self.parameters = None
