@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -79,6 +80,7 @@ class Proxy:
         self._homes: dict[PoolKey, Home] = {}
         self._open: WeakSet[Any] = WeakSet()
         self._count = 0
+        self._vanished: deque[dict[str, int]] = deque()
         self._lock = threading.Lock()
         self._memo: Any = None
         self.path = Path((*self._stages(), *stages))
@@ -173,6 +175,7 @@ class Proxy:
         """Count one more logical connection in, unless it fails to open."""
         limit = self.config.pool.max_connections
         with self._lock:
+            self._catch_up()
             if limit is not None and self._count >= limit:
                 raise TooManyRequests(
                     f"{self._count} logical connections are open, and pool.max_connections is {limit}"
@@ -187,17 +190,28 @@ class Proxy:
 
     def opened(self, connection: Any) -> None:
         """*connection* lives; for fork, closing and statistics."""
+        connection._counted = True
         self._open.add(connection)
 
     def gone(self, connection: Any) -> None:
         """*connection* is closed."""
-        with self._lock:
-            if connection in self._open:
-                self._open.discard(connection)
-                self._count -= 1
-                session = connection._session
-                for reason, count in session.pinned.items() if session is not None else ():
-                    self.pins[reason] = self.pins.get(reason, 0) + count
+        self._open.discard(connection)
+        if connection._counted:
+            self.vanished(connection)
+            with self._lock:
+                self._catch_up()
+
+    def vanished(self, connection: Any) -> None:
+        """As `gone`, but takes no lock: for the garbage collector, which may run while this thread holds it."""
+        connection._counted = False
+        session = connection._session
+        self._vanished.append({} if session is None else session.pinned)
+
+    def _catch_up(self) -> None:
+        while self._vanished:
+            self._count -= 1
+            for reason, count in self._vanished.popleft().items():
+                self.pins[reason] = self.pins.get(reason, 0) + count
 
     # -- control connections -----------------------------------------------------------------------
 
@@ -218,6 +232,8 @@ class Proxy:
 
     def stats(self) -> dict[str, Any]:
         """Counters: ``connections`` (logical, open), ``pools``, ``pins`` by reason, ``cache``."""
+        with self._lock:
+            self._catch_up()
         pins = dict(self.pins)
         for connection in list(self._open):
             if (session := connection._session) is not None:

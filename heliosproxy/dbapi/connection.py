@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast, overload
 
 import psycopg
@@ -150,7 +151,7 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
 
     def close(self) -> None:
         """Close the logical connection; its server connection goes back to the pool, as if new."""
-        if self.closed and not (self._session and self._session.server):
+        if self._closed:
             return
         pool = getattr(self, "_pool", None)
         if pool and getattr(pool, "close_returns", False):
@@ -180,6 +181,18 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
             raise
         else:
             server.pool.release(server)
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        try:
+            super().__exit__(exc_type, exc_val, exc_tb)
+        finally:
+            if self.broken and not getattr(self, "_pool", None):
+                self.close()  # psycopg leaves a broken one alone, but ours has a place in a pool
 
     def wait(self, gen: PQGen[RV], interval: float = _WAIT_INTERVAL, timeout: float | None = None) -> RV:
         """Perform *gen*: the one door through which everything psycopg does goes to a server."""

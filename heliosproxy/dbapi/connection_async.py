@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast, overload
 
 import psycopg
@@ -149,7 +150,7 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
 
     async def close(self) -> None:
         """Close the logical connection; its server connection goes back to the pool, as if new."""
-        if self.closed and not (self._session and self._session.server):
+        if self._closed:
             return
         pool = getattr(self, "_pool", None)
         if pool and getattr(pool, "close_returns", False):
@@ -179,6 +180,18 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
             raise
         else:
             server.pool.release(server)
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        try:
+            await super().__aexit__(exc_type, exc_val, exc_tb)
+        finally:
+            if self.broken and not getattr(self, "_pool", None):
+                await self.close()  # psycopg leaves a broken one alone, but ours has a place in a pool
 
     async def wait(
         self, gen: PQGen[RV], interval: float = _WAIT_INTERVAL, timeout: float | None = None

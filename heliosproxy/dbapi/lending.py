@@ -48,6 +48,7 @@ class Lending(BaseConnection[Row]):
         _session: the logical session; None in session mode without a stage.
         _held: without a session, the server connection held from connect() to close().
         _at_rest: its PGconn is a parked one.
+        _counted: among its Proxy's logical connections.
         _quick: what answers a statement before anything else is done with it; None where that cannot be.
         _options: ``helios={…}`` of the statement that is being started.
     """
@@ -58,6 +59,7 @@ class Lending(BaseConnection[Row]):
     _held: PGServer | None = None
     _at_rest = False
     _forked = False
+    _counted = False
     _cancelling = 0
     _options: dict[str, Any] | None = None
     _quick: Any = None
@@ -249,6 +251,8 @@ class Lending(BaseConnection[Row]):
         if server is not None:
             # Not under the pool's lock: the garbage collector may run while this thread holds it.
             server.pool.abandon(server)
+        if self._counted:
+            self._home.proxy.vanished(self)
 
     def _orphan(self) -> None:
         """In a forked child: what the parent leased is the parent's."""
