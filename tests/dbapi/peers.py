@@ -30,6 +30,8 @@ class Side:
         self.steps += 1
         try:
             answer: Any = operation(self, n)
+        except AssertionError as error:
+            answer = error.args  # psycopg's own, when a block's COMMIT came as text
         except psycopg.Error as error:
             position = error.diag.statement_position
             # The words of an error that the server did not send tell the address of an object.
@@ -52,6 +54,7 @@ class Side:
         while self.blocks:
             with contextlib.suppress(psycopg.Error, ValueError):
                 self.blocks.pop().__exit__(ValueError, ValueError(), None)
+        self.conn._num_transactions = 0  # psycopg loses count when a block's COMMIT comes as text
 
 
 class Pair:
