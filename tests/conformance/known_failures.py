@@ -90,6 +90,8 @@ _TRANSACTION = (
         (
             "tests/test_transaction.py::test_named_savepoints_successful_exit[asyncio-pipeline=off]",
             "tests/test_transaction_async.py::test_named_savepoints_successful_exit[asyncio-pipeline=off]",
+            "tests/test_transaction.py::test_named_savepoints_exception_exit[asyncio-pipeline=off]",
+            "tests/test_transaction_async.py::test_named_savepoints_exception_exit[asyncio-pipeline=off]",
         ),
     ),
 )
