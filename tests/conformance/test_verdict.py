@@ -40,6 +40,12 @@ def test_a_listed_failure_is_good_until_it_passes() -> None:
     assert not found.good
 
 
+def test_a_listed_failure_may_pass_in_a_part_of_the_suite() -> None:
+    found = verdict(run(a="passed"), run(a="passed", whole=False), "a")
+    assert found.passing == ["a"]
+    assert found.good
+
+
 def test_no_list_excuses_a_hang() -> None:
     assert not verdict(run(a="passed"), run(a="hang"), "a").good
 
