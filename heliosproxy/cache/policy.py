@@ -14,7 +14,7 @@ from heliosproxy.cache.functions import STABLE_BY_SETTINGS
 from heliosproxy.cache.policy_verdict import Verdict, union
 from heliosproxy.cache.policy_writes import Trust, effects, resolved
 from heliosproxy.sql.catalog import Catalog
-from heliosproxy.sql.catalog_facts import EVERYTHING, Base, Everything
+from heliosproxy.sql.catalog_facts import EVERYTHING, Base, Everything, words
 from heliosproxy.sql.catalog_names import aliases, attributes
 from heliosproxy.sql.statement import Kind, Statement
 
@@ -41,6 +41,15 @@ _NAME_TYPES = frozenset(
     ]
 )
 _VERB = re.compile(r"[A-Za-z]+(?: [A-Za-z]+)*")
+# What a command begins with (PostgreSQL, SQL Commands). "users", or "FROM users", is no verb but an expression.
+_COMMANDS = words(
+    """
+    abort alter analyze begin call checkpoint close cluster comment commit copy create deallocate declare delete
+    discard do drop end execute explain fetch grant import insert listen load lock merge move notify prepare
+    reassign refresh reindex release reset revoke rollback savepoint security select set show start table
+    truncate unlisten update vacuum values
+    """
+)
 _CLOCK_WORD = re.compile(rb"(?<![a-z])(?:now|today|tomorrow|yesterday)(?![a-z])", re.IGNORECASE)
 
 
@@ -79,8 +88,8 @@ class Policy:
     ) -> None:
         self._trust = Trust(tuple(trusted_functions))
         self._allow_unordered_limit = allow_unordered_limit
-        self._excluded_verbs = tuple(p.upper() for p in exclude_patterns if _VERB.fullmatch(p))
-        self._excluded = tuple(re.compile(p) for p in exclude_patterns if not _VERB.fullmatch(p))
+        self._excluded_verbs = tuple(p.upper() for p in exclude_patterns if _is_verb(p))
+        self._excluded = tuple(re.compile(p) for p in exclude_patterns if not _is_verb(p))
         self._disabled = tuple(rule.name for rule in tables if not rule.enabled)
         self._memo: dict[tuple[str, int, int, tuple[str, ...], bool], Verdict] = {}
         self._memo_size = memo_size
@@ -229,6 +238,10 @@ class Policy:
                 if qualifier not in aliases(statement.text, tables):
                     return "attribute_function"
         return ""
+
+
+def _is_verb(pattern: str) -> bool:
+    return _VERB.fullmatch(pattern) is not None and pattern.lower().split()[0] in _COMMANDS
 
 
 def is_clock_word(value: bytes | str) -> bool:

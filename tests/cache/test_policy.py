@@ -241,6 +241,10 @@ def test_options(catalog: Catalog) -> None:
     assert reason("SELECT * FROM u") == "table_disabled"
     assert judge(catalog, "SELECT * FROM t", policy=Policy(exclude_patterns=["select"])).reason == "excluded"
     assert judge(catalog, "SELECT selects FROM t", policy=Policy(exclude_patterns=["UPDATE"])).reason == ""
+    # A name, or several words that begin no command, are expressions.
+    for pattern in ("selects", "FROM t"):
+        policy = Policy(exclude_patterns=[pattern])
+        assert judge(catalog, "SELECT selects FROM t", policy=policy).reason == "excluded"
 
 
 def test_sessions_with_temporary_tables(catalog: Catalog) -> None:
