@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from .call import Call, Flight
 from .effects import Lease, Run, Steps
-from .state import consequences
+from .state import consequences, restore
 from .state.memory import Memory
 from .state.transaction import Status
 
@@ -155,6 +155,8 @@ class Session(Memory):
         flight = None
         if state or begin or self.path.compose:
             flight = Flight(state or (), (begin,) if begin else ())
+            if state and restore.may_fail(self.settings.values):
+                flight.wary = True
             if begin and tx.queried and consequences.sets_transaction(call.statement):
                 flight.begin = (begin, b"SELECT")  # the query the client has already had: 25001 as ever
             for hook in self.path.compose:
