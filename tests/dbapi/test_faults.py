@@ -75,10 +75,15 @@ def test_a_transaction_whose_server_died_is_over_when_it_is_rolled_back(room: An
 def test_a_transaction_block_whose_server_died_raises_what_happened_and_ends(room: Any, dsn: str) -> None:
     here = room("transaction")
     conn = here.auto()
-    with pytest.raises(psycopg.OperationalError), conn.transaction():
-        conn.execute("SELECT 1")
-        kill(dsn, conn)
-        conn.execute("SELECT 2")
+
+    def block() -> None:
+        with conn.transaction():
+            conn.execute("SELECT 1")
+            kill(dsn, conn)
+            conn.execute("SELECT 2")
+
+    with pytest.raises(psycopg.OperationalError):
+        block()
     assert here.leased == 0
     assert conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
     assert conn.execute("SELECT 3").fetchone() == (3,)
