@@ -50,7 +50,9 @@ def check(file: Annotated[Path, typer.Argument(help="The configuration, a TOML f
 
 @app.command()
 def demo(
-    seconds: Annotated[float, typer.Option(min=0.1, help="Seconds measured in all, half for each side.")] = 8.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="Seconds measured in all, half for each side.")
+    ] = 8.0,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Run against a real PostgreSQL that it starts for itself, and show what is gained."""

@@ -68,7 +68,6 @@ class Proxy:
         self.closed_pgconn: pq.abc.PGconn = closed_pgconn()
         self.cache: Any = None
         self.pins: dict[str, int] = {}
-        self.leases_pinned = 0
         self._options = PoolOptions(
             min_size=pool.min_size,
             timeout=pool.timeout,

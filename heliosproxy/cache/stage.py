@@ -152,8 +152,9 @@ class CacheStage:
     def begin(self, session: Session, call: Call) -> Steps | None:
         """What must be learned first; or, when another session is just asking the same, its answer."""
         state = self._state(session)
-        # In a transaction the server connection is held: others may have to wait for it meanwhile.
-        if session.tx.status <= Status.PROMISED and state.book.due():
+        tx = session.tx
+        # Not behind LOCK TABLE: the look might wait for the lock, and we for the look.
+        if tx.status <= Status.OPEN and not tx.locked and state.book.due():
             return self._learn(session, state, call)
         return self._follow(session, state, call)
 

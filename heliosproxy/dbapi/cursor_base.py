@@ -18,6 +18,7 @@ from psycopg._queries import PostgresClientQuery, PostgresQuery
 from psycopg._server_cursor_base import ServerCursorMixin
 from psycopg.abc import Params, PQGen, Query
 from psycopg.adapt import Transformer
+from psycopg.generators import copy_end, copy_to
 from psycopg.rows import Row
 
 from ..call import Call
@@ -179,6 +180,8 @@ def adopt_foreign(conn: Any, gen: Any) -> Any:
     Such a cursor keeps the PGconn it was born with; with the parked one it would wait for ever.
     """
     code = getattr(gen, "gi_code", None)
+    if code in _OF_COPY and gen.gi_frame is not None:
+        return _for_current(conn, gen)
     if code is None or code not in _OF_CURSORS or gen.gi_frame is None:
         return gen
     found = gen.gi_frame.f_locals
@@ -192,6 +195,17 @@ def adopt_foreign(conn: Any, gen: Any) -> Any:
         gen = recognised(cursor, gen, found)
     return _following(conn, cursor, gen)
 
+
+def _for_current(conn: Any, gen: Any) -> Any:
+    """*gen* for the PGconn *conn* has now: a writer made before the COPY began remembers an earlier one."""
+    found = dict(gen.gi_frame.f_locals)
+    if found.pop("pgconn") is conn.pgconn:
+        return gen
+    gen.close()
+    return _OF_COPY[gen.gi_code](conn.pgconn, **found)
+
+
+_OF_COPY: dict[Any, Any] = {function.__code__: function for function in (copy_to, copy_end)}
 
 _FOREIGN_PIPELINED = frozenset(
     {BaseCursor._execute_gen.__code__, BaseCursor._executemany_gen_pipeline.__code__}

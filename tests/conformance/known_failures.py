@@ -51,6 +51,22 @@ _SESSION = (
 # a status, no socket.
 _TRANSACTION = (
     (
+        "looks at the connection string of each connect(): the pool has logged in with an equal one before",
+        (
+            *(f"tests/test_connection.py::test_connect_args[args{n}*" for n in range(6)),
+            "tests/test_connection_async.py::test_connect_args[asyncio-args1-kwargs1-]",
+            *(f"tests/test_psycopg_dbapi20.py::test_connect_args[args{n}*" for n in (0, 1, 2, 3, 5)),
+        ),
+    ),
+    (
+        "expects the connection to be closed: without pins it lives on, and its transaction is lost",
+        _tests("connection", "test_broken_connection"),
+    ),
+    (
+        "counts what is prepared: the server connection was used, and prepared for, by other tests",
+        _tests("pipeline", "test_auto_prepare"),
+    ),
+    (
         "runs statements on conn.pgconn itself, which is parked",
         (
             *_tests("connection", "test_commit", "test_rollback"),

@@ -92,6 +92,10 @@ def replace(variant: str) -> None:
         missing = {"Connection", "AsyncConnection"} - names.keys()
         if missing:
             raise pytest.UsageError(f"heliosproxy.dbapi has no {' and no '.join(sorted(missing))}")
+        if variant == "session":
+            # Without a path the default cursors are those that leave psycopg's methods alone.
+            names["Cursor"] = importlib.import_module("heliosproxy.dbapi.cursors").PlainCursor
+            names["AsyncCursor"] = importlib.import_module("heliosproxy.dbapi.cursors_async").AsyncPlainCursor
         if "stock-cursors" in variant:
             names = {name: names[name] for name in ("Connection", "AsyncConnection")}
         for name in ("Connection", "AsyncConnection"):
@@ -99,6 +103,7 @@ def replace(variant: str) -> None:
     for name, ours in names.items():
         # The suite looks for the public name in a repr, and that is psycopg.Cursor as long as ours stands there.
         ours.__module__ = "psycopg"
+        ours.__qualname__ = name
         setattr(psycopg, name, ours)
     psycopg.connect = names["Connection"].connect
 
