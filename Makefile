@@ -37,10 +37,12 @@ check: lint types test
 
 # One table per file; `make bench ARGS=--json` prints one JSON object per file.
 bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
 	$(BIN)/python -m benchmarks $(ARGS)
 
 # What packages ship; psycopg's own suite too, where PSYCOPG=path/to/its/repository is given.
 conformance: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,conformance]'
 	$(BIN)/python -m tests.conformance $(if $(PSYCOPG),--psycopg $(PSYCOPG)) $(ARGS)
 
 clean:
