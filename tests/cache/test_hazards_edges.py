@@ -149,15 +149,7 @@ def test_27_the_reply_is_lost(world: World, cut: Relay, text: str) -> None:
     assert world.read("a", ONE).pgresult.get_value(0, 0) == b"50"
 
 
-LOST_IN_PIPELINE = pytest.param(
-    "pipeline",
-    marks=pytest.mark.xfail(
-        reason="session: a COMMIT that psycopg queues in a pipeline is not known to be sent"
-    ),
-)
-
-
-@pytest.mark.parametrize("how", ["execute", "commit()", LOST_IN_PIPELINE])
+@pytest.mark.parametrize("how", ["execute", "commit()", "pipeline"])
 def test_27_the_commit_comes_later(world: World, cut: Relay, how: str) -> None:
     world.play(f"a: {ONE} -> miss")
     name = "b" if how == "execute" else "n"
