@@ -6,7 +6,9 @@ from heliosproxy.sql.statement import Setting
 from heliosproxy.state.settings import Settings
 
 
-def changed(*changes: tuple[str, str | None], settings: Settings | None = None, inside: bool = True) -> Settings:
+def changed(
+    *changes: tuple[str, str | None], settings: Settings | None = None, inside: bool = True
+) -> Settings:
     settings = settings or Settings()
     for name, value in changes:
         settings.apply(Setting(name, value), in_transaction=inside)
