@@ -150,13 +150,14 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
 
     async def close(self) -> None:
         """Close the logical connection; its server connection goes back to the pool, as if new."""
-        if self._closed:
+        if self._gone:
             return
         pool = getattr(self, "_pool", None)
         if pool and getattr(pool, "close_returns", False):
             await pool.putconn(self)
             return
-        self._closed = True
+        self._gone = True
+        self._closed = not self.closed  # one that was lost stays `broken`, as psycopg's
         in_transaction = self._session is not None and self._session.tx.status.value > 1
         held = self._held is not None or in_transaction or bool(self._session and self._session.pins)
         server = self._detach()

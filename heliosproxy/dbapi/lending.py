@@ -59,6 +59,7 @@ class Lending(BaseConnection[Row]):
     _held: PGServer | None = None
     _at_rest = False
     _forked = False
+    _gone = False
     _counted = False
     _cancelling = 0
     _options: dict[str, Any] | None = None

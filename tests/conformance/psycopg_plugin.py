@@ -103,7 +103,7 @@ def replace(variant: str) -> None:
     for name, ours in names.items():
         # The suite looks for the public name in a repr, and that is psycopg.Cursor as long as ours stands there.
         ours.__module__ = "psycopg"
-        ours.__qualname__ = name
+        ours.__name__ = ours.__qualname__ = name
         setattr(psycopg, name, ours)
     psycopg.connect = names["Connection"].connect
 
