@@ -168,9 +168,9 @@ def _undone(session: Memory, statement: Statement) -> None:
         session.pins.discard("listen")
     elif kind is Kind.DEALLOCATE and statement.text.rstrip("; \n").upper().endswith("ALL"):
         # psycopg overlooks it where it counted the text before anything was prepared; here others would pay.
-        if session.server is not None:
-            session.server.prepared.clear()
-            session.server.prepared._to_flush.clear()
+        prepared = session.server.prepared
+        prepared.clear()
+        prepared._to_flush.clear()
 
 
 def _resolved(change: Setting, call: Call) -> Setting | None:
