@@ -127,7 +127,8 @@ class Course:
                     cursor.execute("COMMIT" if in_transaction else "BEGIN")
                     in_transaction = not in_transaction
                     self._count(counts, "control")
-                while self._read * (1 - READ_SHARE) > (self._other + SLACK) * READ_SHARE:
+                # Not in a transaction: DDL would wait for its locks, writers for the DDL, and it for the writers.
+                while not in_transaction and self._ahead():
                     if self.stop.wait(PAUSE):
                         break
                 query, table = self.workload.choose(chance)
@@ -141,6 +142,10 @@ class Course:
                     self._check(table, rows, acked, seen, counts)
             if in_transaction:
                 cursor.execute("ROLLBACK")
+
+    def _ahead(self) -> bool:
+        """Whether the readers are ahead of their share."""
+        return self._read * (1 - READ_SHARE) > (self._other + SLACK) * READ_SHARE
 
     def _check(
         self, table: int, rows: list[Any], acked: dict[Row, int], seen: dict[Row, int], counts: Counter[str]
@@ -200,9 +205,13 @@ class Course:
 
     def _architect(self, _: int, counts: Counter[str]) -> None:
         with self.proxy.connect(self.dsn, autocommit=True) as conn:
+            pause = (
+                DDL_EVERY / 2
+            )  # so that the last one is not at the very end: there must be entries at rest
             for table, (name, kind) in _changes():
-                if self.stop.wait(DDL_EVERY):
+                if self.stop.wait(pause):
                     return
+                pause = DDL_EVERY
                 conn.execute(f"ALTER TABLE truth_{table} {kind} COLUMN {name}")
                 self._count(counts, "ddl")
 
