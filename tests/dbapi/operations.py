@@ -175,9 +175,11 @@ def pipeline_with_transaction(peer: Peer, n: int) -> Any:
 def prepare_two_phase(peer: Peer, n: int) -> Any:
     xid = peer.conn.xid(1, f"same-{peer.side}-{n}", "")
     peer.conn.tpc_begin(xid)
-    peer.conn.execute(f"UPDATE t{n} SET v = 'two phases' WHERE id = 2")
-    peer.conn.tpc_prepare()
-    peer.conn.tpc_rollback()
+    try:
+        peer.conn.execute(f"UPDATE t{n} SET v = 'two phases' WHERE id = 2")
+        peer.conn.tpc_prepare()
+    finally:
+        peer.conn.tpc_rollback()
 
 
 def look_around(peer: Peer, n: int) -> Any:

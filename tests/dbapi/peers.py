@@ -38,7 +38,14 @@ class Side:
             words = error.diag.message_primary or type(error).__name__
             answer = (type(error).__name__, error.sqlstate, position, words)
         conn = self.conn
+        if self.side == "theirs" and " ALL" in operation.__name__:
+            self.forget_prepared()
         return answer, pq.TransactionStatus(conn.info.transaction_status).name, conn.closed
+
+    def forget_prepared(self) -> None:
+        """psycopg does so at the first DISCARD ALL or DEALLOCATE ALL of a text, not at the next one."""
+        self.conn._prepared.clear()
+        self.conn._prepared._to_flush.clear()
 
     def answers(self, cursor: Any) -> list[Any]:
         answers = []
@@ -83,4 +90,6 @@ class Pair:
             autocommit, side.conn.autocommit = side.conn.autocommit, True
             if discard:
                 side.conn.execute("DISCARD ALL")
+                if side is self.theirs:
+                    side.forget_prepared()
             side.conn.autocommit = autocommit

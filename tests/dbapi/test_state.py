@@ -254,3 +254,10 @@ def test_a_role_that_is_gone_is_an_error_and_not_another_role_s_statement(one_se
             other.execute("INSERT INTO by_whom VALUES (current_user)")
         assert caught.value.sqlstate == "22023"
     assert one(mine, "SELECT count(*) FROM by_whom") == 0
+
+
+def test_deallocate_all_of_one_is_no_missing_statement_of_another(one_server: Any) -> None:
+    mine, other = one_server.auto(), one_server.auto()
+    for _ in range(3):
+        mine.execute("DEALLOCATE ALL")
+        other.execute("SELECT 'prepared'", prepare=True)
