@@ -29,8 +29,8 @@ from tests.dbapi.operations import (
 from tests.dbapi.peers import Pair
 from tests.dbapi.texts import PARAMETERS, TEXTS
 
-# The same operations in each run, unless HELIOSPROXY_EXPLORE=<number of examples> asks for others.
-EXPLORE = int(os.environ.get("HELIOSPROXY_EXPLORE", "0"))
+# The same operations in each run, unless EXPLORE=<number of examples> asks for others.
+EXPLORE = int(os.environ.get("EXPLORE", "0"))
 
 CONNECTIONS = 3
 SERVERS = 2
