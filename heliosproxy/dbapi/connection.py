@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, cast, overload
 
 import psycopg
 from psycopg import errors as e
-from psycopg import waiting
+from psycopg import pq, waiting
 from psycopg._connection_base import CursorRow, Notify
 from psycopg._pipeline import Pipeline
 from psycopg.abc import RV, AdaptContext, ConnParam, Params, PQGen
@@ -31,6 +31,7 @@ from .opening import Opening
 from .opening_sync import open_sync
 from .transaction import Transaction
 
+BINARY = pq.Format.BINARY
 _WAIT_INTERVAL = 0.1
 
 # Seconds that close() waits for the server to forget the session; a server that takes longer is disconnected.
@@ -140,14 +141,22 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
         ) -> ServerCursor[CursorRow]: ...
         def cursor(self, *args: Any, **kwargs: Any) -> Any: ...
 
-        def execute(
-            self,
-            query: Any,
-            params: Params | None = None,
-            *,
-            prepare: bool | None = None,
-            binary: bool = False,
-        ) -> Cursor[Row]: ...
+    def execute(
+        self,
+        query: Any,
+        params: Params | None = None,
+        *,
+        prepare: bool | None = None,
+        binary: bool = False,
+        helios: dict[str, Any] | None = None,
+    ) -> Cursor[Row]:
+        """As psycopg's; *helios* as `AsyncCursor.execute` has it."""
+        cursor = self.cursor()
+        if binary:
+            cursor.format = BINARY
+        if helios is None:  # a cursor of psycopg's own class does not know the word
+            return cursor.execute(query, params, prepare=prepare)
+        return cursor.execute(query, params, prepare=prepare, helios=helios)
 
     def close(self) -> None:
         """Close the logical connection; its server connection goes back to the pool, as if new."""

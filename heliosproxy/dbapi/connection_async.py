@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, cast, overload
 
 import psycopg
 from psycopg import errors as e
-from psycopg import waiting
+from psycopg import pq, waiting
 from psycopg._connection_base import CursorRow, Notify
 from psycopg._pipeline_async import AsyncPipeline
 from psycopg.abc import RV, AdaptContext, ConnParam, Params, PQGen
@@ -30,6 +30,7 @@ from .opening import Opening
 from .opening_async import open_async
 from .transaction import AsyncTransaction
 
+BINARY = pq.Format.BINARY
 _WAIT_INTERVAL = 0.1
 
 # Seconds that close() waits for the server to forget the session; a server that takes longer is disconnected.
@@ -139,14 +140,22 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
         ) -> AsyncServerCursor[CursorRow]: ...
         def cursor(self, *args: Any, **kwargs: Any) -> Any: ...
 
-        async def execute(
-            self,
-            query: Any,
-            params: Params | None = None,
-            *,
-            prepare: bool | None = None,
-            binary: bool = False,
-        ) -> AsyncCursor[Row]: ...
+    async def execute(
+        self,
+        query: Any,
+        params: Params | None = None,
+        *,
+        prepare: bool | None = None,
+        binary: bool = False,
+        helios: dict[str, Any] | None = None,
+    ) -> AsyncCursor[Row]:
+        """As psycopg's; *helios* as `AsyncCursor.execute` has it."""
+        cursor = self.cursor()
+        if binary:
+            cursor.format = BINARY
+        if helios is None:  # a cursor of psycopg's own class does not know the word
+            return await cursor.execute(query, params, prepare=prepare)
+        return await cursor.execute(query, params, prepare=prepare, helios=helios)
 
     async def close(self) -> None:
         """Close the logical connection; its server connection goes back to the pool, as if new."""
