@@ -65,6 +65,10 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(module, __name__), name)
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
+
+
 __all__ = [
     "Config",
     "ConfigError",

@@ -47,7 +47,7 @@ class PathConnection(Travelling[Row]):
     @property
     def info(self) -> ConnectionInfo:
         """As psycopg's; while no server connection is held it tells what the pool's last one told."""
-        return ConnectionInfo(self.pgconn, self._home if self._at_rest else None)
+        return ConnectionInfo(self)
 
     def fileno(self) -> int:
         """The socket of the server connection it holds.

@@ -113,6 +113,8 @@ def _queued(cursor: BaseCursor[Any, Any], pgq: PostgresQuery) -> None:
     call = Call(pgq.query, cursor=cursor, kind="pipeline")
     call.bound = pgq
     call.statement = conn._analyse(pgq.query)
+    if isinstance(cursor, PathCursor):
+        cursor._call = call
     conn._queued(call)
 
 
@@ -129,6 +131,8 @@ def _opening(
     call.bound = (PostgresClientQuery if merged else cursor._query_cls)(Transformer(cursor))
     call.bound.convert(query, params)
     call.statement = conn._analyse(call.bound.query)
+    if isinstance(cursor, PathCursor):
+        cursor._call = call
     return _entered(conn, call, gen)
 
 

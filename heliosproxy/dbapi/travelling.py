@@ -89,7 +89,8 @@ class Travelling(Lending[Row]):
             call.statement, call.quiet = self._home.facts(bound.query, encoding)
             if path.lookup and not call.reason:  # it is not the parameters that bar it
                 entry = session.lookup(call)
-        if session.tx.status is Status.LOST or (call.statement and call.statement.transaction):
+        statement = call.statement
+        if session.tx.status is Status.LOST or (statement and (statement.transaction or statement.parts)):
             self._check_status(call)
         if path.before:
             session.guard(call)
@@ -133,8 +134,10 @@ class Travelling(Lending[Row]):
             raise e.InFailedSqlTransaction(
                 "the transaction was lost with its server connection: roll back to go on with another one"
             )
-        if self._home.statement_mode and transaction and transaction.op in (Op.BEGIN, Op.PREPARE):
-            raise _no_transactions()
+        if self._home.statement_mode and statement is not None:
+            for part in statement.parts or (statement,):
+                if part.transaction is not None and part.transaction.op in (Op.BEGIN, Op.PREPARE):
+                    raise _no_transactions()
 
     def _enter_gen(self, call: Call) -> PQGen[None]:
         """Lease, restore and BEGIN for what then goes psycopg's own way (COPY, streams, DECLARE)."""
