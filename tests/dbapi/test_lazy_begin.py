@@ -247,7 +247,6 @@ def test_statement_mode_has_no_transactions(room: Any) -> None:
     assert conn.execute("SELECT 1").fetchone() == (1,)
 
 
-@pytest.mark.xfail(reason="BEGIN among several statements is not refused: it holds the lease until COMMIT")
 def test_statement_mode_refuses_begin_among_several_statements(room: Any) -> None:
     here = room("statement")
     conn = here.connect()
