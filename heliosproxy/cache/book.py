@@ -140,9 +140,7 @@ class Book:
         Whoever asks after taking a token of the book's slot, or after raising a flux, learns whether what was
         judged by *look* before is as true as that token.
         """
-        return (
-            look is not None and look is self.look and self.service.versions.single(self.slot) == look.token
-        )
+        return look is not None and look is self.look and self.service.versions.same(self.slot, look.token)
 
     def due(self) -> bool:
         """Whether there is something to learn that can be learned now."""

@@ -110,6 +110,12 @@ class Versions:
             version += counters[row + slot]
         return None if version & FLUX else version
 
+    def same(self, slot: int, token: int | None) -> bool:
+        """Whether no write to *slot* has begun since *token* was taken of it by `single`."""
+        if self._memory[0] == self._alone:
+            return self._own[slot] == token
+        return self.single(slot) == token
+
     def valid(self, slots: tuple[int, ...], token: int | None) -> bool:
         """Whether no write to *slots* or to everything has begun since *token* was taken of them."""
         # No look at the flux: a token is taken without, so an equal sum has none.
