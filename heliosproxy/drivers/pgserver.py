@@ -93,6 +93,10 @@ class PGServer(Server):
             and pgconn.pipeline_status == PIPELINE_OFF
         )
 
+    def failed(self) -> bool:
+        """Whether it is in a failed transaction."""
+        return bool(self.pgconn.transaction_status == INERROR)
+
     def unbind(self) -> None:
         """Notices and notifications go to nobody."""
         self.pgconn.notice_handler = self.pgconn.notify_handler = None

@@ -89,7 +89,7 @@ class Memory:
 
     def to_restore(self, server: Any) -> list[bytes]:
         commands: list[bytes] = []
-        if self.tx.status is Status.FAILED:
+        if self.tx.status is Status.FAILED or server.failed():
             return commands  # it has its state; in a failed transaction everything but its end is an error
         have = server.settings
         if server.streamed:
@@ -106,7 +106,8 @@ class Memory:
             server.ddl_epoch = self.pool.ddl_epoch
             if server.prepared.clear():
                 server.prepared._to_flush.clear()
-                commands.append(b"DEALLOCATE ALL")
+                if not self.pins:  # else it would take the session's own PREPARE away; names do not recur
+                    commands.append(b"DEALLOCATE ALL")
         if have != self.settings.values:
             commands += restore.commands(have, self.settings.values, self.encoding)
             server.parameters = None
@@ -158,6 +159,9 @@ class Memory:
     def unsure(self, call: Call, status: Status) -> None:
         """Of several calls in flight some failed, and nobody can tell which: assume either."""
         self.failed(call, status, False)
+        if self.server is not None:
+            # psycopg may believe in statements whose PREPARE failed with the pipeline: prepare them anew.
+            self.server.ddl_epoch = -1
         if not call.quiet and call.statement is not None:
             if self.server is not None:
                 self.server.tainted = True
