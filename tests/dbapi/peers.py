@@ -30,8 +30,8 @@ class Side:
         self.steps += 1
         try:
             answer: Any = operation(self, n)
-        except AssertionError as error:
-            answer = error.args  # psycopg's own, when a block's COMMIT came as text
+        except (AssertionError, psycopg.transaction.OutOfOrderTransactionNesting):
+            answer = "out of order"  # when the COMMIT of a block came as text
         except psycopg.Error as error:
             position = error.diag.statement_position
             # The words of an error that the server did not send tell the address of an object.

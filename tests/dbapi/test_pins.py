@@ -89,3 +89,11 @@ def test_statements_of_a_pipeline_pin(room: Any) -> None:
         conn.execute("SELECT 1")
     assert here.leased == 1
     assert conn.execute("SELECT count(*) FROM pinned").fetchone() == (0,)
+
+
+def test_ddl_of_others_does_not_take_away_what_the_session_prepared(room: Any) -> None:
+    here = room("transaction")
+    mine, other = here.auto(), here.auto()
+    mine.execute("PREPARE own AS SELECT 5", prepare=True)
+    other.execute("CREATE TABLE IF NOT EXISTS ddl_of_others (n int)")
+    assert mine.execute("EXECUTE own").fetchone() == (5,)

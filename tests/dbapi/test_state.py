@@ -261,3 +261,18 @@ def test_deallocate_all_of_one_is_no_missing_statement_of_another(one_server: An
     for _ in range(3):
         mine.execute("DEALLOCATE ALL")
         other.execute("SELECT 'prepared'", prepare=True)
+
+
+def test_a_statement_whose_prepare_failed_in_a_pipeline_is_no_missing_statement_of_another(
+    one_server: Any,
+) -> None:
+    mine, other = one_server.connect(), one_server.auto()
+    query = "SELECT n FROM numbers WHERE n = %s"
+    mine.execute("ROLLBACK")  # psycopg looks at the outcome of a text it has not counted yet only
+    mine.execute(query, (1,))
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        mine.execute("SELECT 1/0")
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+        mine.cursor().executemany(query, [(1,), (2,)])
+    mine.execute("ROLLBACK")
+    assert one(other, query, 1) == 1
