@@ -271,7 +271,7 @@ def test_43_one_asks_and_the_others_wait(hazards_dsn: str, world: World) -> None
         leader = threading.Thread(target=ask, args=("leader", one))
         follower = threading.Thread(target=ask, args=("follower", two))
         leader.start()
-        until(lambda: len(proxy.cache.flights))
+        until(lambda: raw.execute("SELECT 1") and len(proxy.cache.flights))
         flights = proxy.cache.flights
         proxy.cache.flights = joining = _Joining(flights)
         try:
