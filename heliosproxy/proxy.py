@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,9 @@ from weakref import WeakSet
 import psycopg
 from psycopg import pq
 
+from .cache.off import NoCache
 from .config import Config, from_options, refuse_unavailable
+from .config.options import FILE_OPTION, over
 from .dbapi.home import Home
 from .dbapi.opening import Opening
 from .dbapi.parked import closed_pgconn
@@ -31,6 +34,7 @@ from .pool.pool import Pool
 from .stages import Path
 
 if TYPE_CHECKING:
+    from .cache.service import CacheService
     from .dbapi import AsyncConnection, Connection
 
 DEFAULT_NODE = "primary"
@@ -44,9 +48,12 @@ class Proxy:
 
     Args:
         config: a `Config`, the path of a heliosproxy.toml, a mapping of its sections, or None for defaults and
-            environment.
+            environment. The environment is read beside a file, and beside nothing.
         stages: further stages, behind the built-in ones.
         options: ``helios_…`` options; they beat everything else.
+
+    Attributes:
+        cache: to steer the cache, and to ask for its numbers; where it is off, an object that does nothing.
 
     Raises:
         ConfigError: the configuration cannot be used.
@@ -55,7 +62,7 @@ class Proxy:
 
     def __init__(
         self,
-        config: Config | str | Mapping[str, Any] | None = None,
+        config: Config | str | os.PathLike[str] | Mapping[str, Any] | None = None,
         *,
         stages: tuple[object, ...] = (),
         **options: Any,
@@ -66,7 +73,7 @@ class Proxy:
         self.closed = False
         self.pools = Pools(pool.server_connections)
         self.closed_pgconn: pq.abc.PGconn = closed_pgconn()
-        self.cache: Any = None
+        self.cache: CacheService | NoCache = NoCache()
         self.pins: dict[str, int] = {}
         self._options = PoolOptions(
             min_size=pool.min_size,
@@ -148,7 +155,7 @@ class Proxy:
                     given = Opening(conninfo, opening.parameters, {}, source)
                     home = self._homes[key] = Home(self, self._pool(key, given), given)
         if self.closed:
-            raise PoolClosed("the Proxy is closed: open a new one, or connect without it")
+            raise PoolClosed("the Proxy was closed: open a new one, or connect without it")
         return home
 
     def _pool(self, key: PoolKey, given: Opening) -> Pool[PGServer]:
@@ -238,10 +245,12 @@ class Proxy:
             if (session := connection._session) is not None:
                 for reason, count in session.pinned.items():
                     pins[reason] = pins.get(reason, 0) + count
-        stats: dict[str, Any] = {"connections": self._count, "pins": pins, **self.pools.stats()}
-        if self.cache is not None:
-            stats["cache"] = self.cache.stats()
-        return stats
+        return {
+            "connections": self._count,
+            "pins": pins,
+            **self.pools.stats(),
+            "cache": self.cache.stats(),
+        }
 
     def close(self, timeout: float = 0.0) -> None:
         """Close idle server connections now, leased ones when they come back; waits *timeout* seconds for them."""
@@ -278,16 +287,18 @@ class Proxy:
             connection._orphan()
 
 
-def _config(config: Config | str | Mapping[str, Any] | None, options: dict[str, Any]) -> Config:
-    if isinstance(config, Config) and not options:
-        return config
-    if isinstance(config, Mapping) and not options:
-        return Config.from_mapping(config)
+def _config(config: object, options: dict[str, Any]) -> Config:
     if config is None:
         return from_options(options)
-    if isinstance(config, str) and "helios_config" not in options:
-        return from_options({**options, "helios_config": config})
-    raise ConfigError("give either a configuration or helios_… options, not both")
+    if FILE_OPTION in options:
+        raise ConfigError(f"{FILE_OPTION}: a configuration is given already; one of the two", key=FILE_OPTION)
+    if isinstance(config, str | os.PathLike):
+        return from_options({**options, FILE_OPTION: config})
+    if isinstance(config, Mapping):
+        return over(config, options)
+    if isinstance(config, Config):
+        return over(config.model_dump(exclude_unset=True), options) if options else config
+    raise ConfigError(f"Proxy() takes the path of a file, a mapping or a Config, not {type(config).__name__}")
 
 
 _implicit: dict[Config, Proxy] = {}

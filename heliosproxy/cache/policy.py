@@ -16,6 +16,7 @@ from heliosproxy.cache.policy_writes import Trust, effects, resolved
 from heliosproxy.sql.catalog import Catalog
 from heliosproxy.sql.catalog_facts import EVERYTHING, Base, Everything, words
 from heliosproxy.sql.catalog_names import aliases, attributes
+from heliosproxy.sql.hint_values import checked
 from heliosproxy.sql.statement import Kind, Statement
 
 _CATALOG_PATH = ("pg_catalog",)
@@ -182,7 +183,7 @@ class Policy:
             return "writes"
         if statement.settings:
             return "setting"
-        if statement.hints.get("cache") == "off":
+        if statement.hints and not checked(statement.hints).get("cache", True):
             return "hint"
         if statement.verb in self._excluded_verbs or any(p.search(statement.text) for p in self._excluded):
             return "excluded"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from .book import Book
 from .flight import Flights
+from .names import check_names
 from .policy import Policy
 from .stats import Stats
 from .store import Store
@@ -16,6 +18,8 @@ from .versions import Versions
 
 if TYPE_CHECKING:
     from ..config import Config
+
+logger = logging.getLogger("heliosproxy.cache")
 
 
 class CacheService:
@@ -65,12 +69,17 @@ class CacheService:
     def invalidate(self, *names: str) -> int:
         """Forget what was read from these relations (``"users"``, ``"shop.users"``), in every database.
 
-        For writes that did not pass this Proxy. A name that no database has invalidates everything, because
-        it may be too new to be known.
+        For writes that did not pass this Proxy. A name is taken as it is, not as SQL: never folded, never
+        unquoted. One that no database has invalidates everything, because it may be too new to be known, and is
+        logged as a warning.
 
         Returns:
             The number of relations invalidated; 0 when everything was.
+
+        Raises:
+            ConfigError: no name is given, or one is no text; nothing is invalidated then.
         """
+        check_names(names)
         count = 0
         for name in names:
             found = 0
@@ -80,18 +89,34 @@ class CacheService:
                     self.versions.touch(book.slots(base)[1:])
                     found += len(base)
             if not found:
+                self._unknown(name)
                 self.flush()
                 return 0
             count += found
         self.stats_.invalidated(count)
         return count
 
-    def flush(self) -> None:
-        """Forget every answer, in this process and its workers; look at the catalogues anew."""
+    def _unknown(self, name: str) -> None:
+        if any(
+            book.catalog is not None for book in list(self._books.values())
+        ):  # else nothing is kept anyway
+            quoted = "; names are given without quotes, in their own case" if '"' in name else ""
+            logger.warning(
+                "invalidate(%r): no such relation is known, so everything is forgotten%s", name, quoted
+            )
+
+    def flush(self) -> int:
+        """Forget every answer, in this process and its workers; look at the catalogues anew.
+
+        Returns:
+            The number of answers this process forgot.
+        """
+        entries = self.store.stats()["entries"]
         self.versions.touch_all()
         for book in list(self._books.values()):
             book.next_poll = -inf
         self.store.clear()
+        return entries
 
     def stats(self) -> dict[str, Any]:
         """Hits, misses, bypasses by reason, stores, evictions, entries, bytes; ``scope`` of the guarantee.

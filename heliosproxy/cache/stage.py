@@ -13,9 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..call import Call
-from ..config.units import parse_duration
 from ..effects import Follow, Steps
-from ..errors import ConfigError
+from ..sql.hint_values import checked
 from ..sql.statement import Kind, Statement, TransactionOp
 from ..state.settings import Values
 from ..state.transaction import Status
@@ -87,6 +86,8 @@ class CacheStage:
     def lookup(self, session: Session, call: Call) -> Entry | None:
         """The entry under the key of *call*; called again once the parameters are converted."""
         if call.key is None:
+            if call.options is not None:
+                call.options = checked(call.options)
             state = session.scratch.get("cache")
             if state is None:
                 state = session.scratch["cache"] = State(self._service.book(session.pool))
@@ -99,10 +100,15 @@ class CacheStage:
             if call.key is None:
                 return None
             entry = self._store.get(call.key)
-            if entry is not None:
+            if entry is not None and (call.options is None or self._young(entry, call)):
                 call.statement = entry.statement
                 return entry
         return None
+
+    def _young(self, entry: Entry, call: Call) -> bool:
+        """Whether *entry* is no older than the hint of *call* allows."""
+        ttl = call.options and call.options.get("ttl")
+        return not ttl or self._service.clock() - entry.created < ttl
 
     def _barred(self, session: Session, state: State, call: Call) -> str:
         """Why this session, or this call, may not use the cache now; "" when it may."""
@@ -382,15 +388,10 @@ class CacheStage:
         return self._service.policy.parameters_ok([bytes(text) for text in texts])
 
     def _ttl(self, state: State, call: Call, relations: frozenset[int]) -> float | None:
-        """Seconds the answer may be kept at most. Before the send: a hint that nobody understands is an error."""
-        ttls = []
+        """Seconds the answer may be kept at most."""
         statement: Any = call.statement
-        hint = (call.options or {}).get("ttl", statement.hints.get("ttl"))
-        if hint is not None:
-            try:
-                ttls.append(parse_duration(hint))
-            except (ValueError, TypeError) as error:
-                raise ConfigError(f"helios ttl: {error}", key="ttl") from None
+        hinted = (checked(hints).get("ttl") for hints in (call.options, statement.hints) if hints)
+        ttls = [ttl for ttl in hinted if ttl is not None]
         look = state.judged
         for table in self._service.tables:
             if table.ttl is None or look is None:

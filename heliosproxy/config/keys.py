@@ -76,14 +76,16 @@ def nearest(word: str, known: list[str]) -> str | None:
 
 
 def suggestion(model: type[BaseModel], path: Path) -> str:
-    """What to say of the unknown key *path*: the nearest beside it, or anywhere, or all there are."""
+    """What to say of the unknown key *path*: the nearest beside it, or below that, or all there are."""
     section = section_of(find(model, path[:-1])) if len(path) > 1 else model
     beside = list(section.model_fields) if section else []
     near = nearest(path[-1], beside)
     if near is None:
-        # Right name, wrong section ("pool.ttl") or a section left out ("cache.size").
-        elsewhere = [".".join(known) for known in all_paths(model) if known != path[: len(known)]]
-        near = nearest(".".join(path), elsewhere)
+        # A section left out ("cache.size"). Not one of another section: "cache.l2.enabled" is not "cache.enabled".
+        around = path[:-1]
+        deeper = [known for known in all_paths(model) if len(known) > len(path)]
+        below = [".".join(known) for known in deeper if known[: len(around)] == around]
+        near = nearest(".".join(path), below)
     if near is not None:
         return f'did you mean "{near}"?'
     return f"known here: {', '.join(beside)}"

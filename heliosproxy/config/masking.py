@@ -51,7 +51,7 @@ def mask_dsn(dsn: str) -> str:
 def _parse(dsn: str) -> dict[str, Any] | None:
     try:
         return dict(conninfo_to_dict(dsn))
-    except psycopg.ProgrammingError:
+    except (psycopg.ProgrammingError, UnicodeDecodeError):  # the latter of "%80", which psycopg decodes
         return None
 
 

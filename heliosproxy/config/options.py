@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from heliosproxy.config.keys import nearest
 from heliosproxy.config.model import Config
-from heliosproxy.config.sources import read_environment, read_file, read_overrides
+from heliosproxy.config.sources import Layer, read_environment, read_file, read_overrides
 from heliosproxy.errors import ConfigError
 
 FILE_OPTION = "helios_config"
@@ -35,6 +35,25 @@ def from_options(options: Mapping[str, object], *, environ: Mapping[str, str] = 
     Raises:
         ConfigError: an option is unknown, or for a cause that `Config.load` names.
     """
+    layer = _layer(options)
+    file = options.get(FILE_OPTION)
+    if file is not None and not isinstance(file, str | os.PathLike):
+        raise ConfigError(f"{FILE_OPTION}: the path of a file is wanted", key=FILE_OPTION)
+    return Config.from_layers(
+        *([] if file is None else [read_file(file, environ)]), read_environment(Config, environ), layer
+    )
+
+
+def over(mapping: Mapping[str, object], options: Mapping[str, object]) -> Config:
+    """As `Config.from_mapping`, with *options* laid over it.
+
+    Raises:
+        ConfigError: an option is unknown, or for a cause that `Config.from_mapping` names.
+    """
+    return Config.from_layers(read_overrides(mapping), _layer(options))
+
+
+def _layer(options: Mapping[str, object]) -> Layer:
     overrides: dict[str, object] = {}
     names: dict[tuple[str, ...], str] = {}
     for option, value in options.items():
@@ -46,11 +65,4 @@ def from_options(options: Mapping[str, object], *, environ: Mapping[str, str] = 
             raise ConfigError(f"{option}: unknown option, {hint}", key=option)
         overrides[OPTIONS[option]] = value
         names[tuple(OPTIONS[option].split("."))] = option
-    file = options.get(FILE_OPTION)
-    if file is not None and not isinstance(file, str | os.PathLike):
-        raise ConfigError(f"{FILE_OPTION}: the path of a file is wanted", key=FILE_OPTION)
-    return Config.from_layers(
-        *([] if file is None else [read_file(file, environ)]),
-        read_environment(Config, environ),
-        read_overrides(overrides, names),
-    )
+    return read_overrides(overrides, names)

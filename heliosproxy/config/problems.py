@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from heliosproxy.config import keys
 from heliosproxy.config.keys import Location
+from heliosproxy.config.masking import MASK, is_secret
 from heliosproxy.config.sources import Layer
 from heliosproxy.errors import ConfigError
 
@@ -22,10 +23,8 @@ def config_error(model: type[BaseModel], error: ValidationError, layers: Sequenc
         error: what pydantic said.
         layers: where the values came from, the strongest last.
     """
-    # The input is left out: it may be a password, and what of it may be shown is in the message.
-    problems = [
-        _problem(model, details, layers) for details in error.errors(include_url=False, include_input=False)
-    ]
+    # pydantic's own text is without the input, which may be a password; `_shown` says what of it may be seen.
+    problems = [_problem(model, details, layers) for details in error.errors(include_url=False)]
     problems.sort(key=lambda problem: problem.line or 0)
     first = problems[0]
     return ConfigError("\n".join(map(str, problems)), key=first.key, file=first.file, line=first.line)
@@ -51,16 +50,40 @@ def _explain(model: type[BaseModel], details: ErrorDetails) -> str:
         case "missing":
             return "required, and not given"
         case "literal_error":
-            return f"one of {', '.join(map(_quoted, keys.choices_of(keys.find(model, path))))} is wanted"
+            choices = ", ".join(map(_quoted, keys.choices_of(keys.find(model, path))))
+            return f"one of {choices} is wanted, not {_shown(details['input'])}"
+        case "bool_parsing" | "bool_type":
+            return f"true or false is wanted, not {_shown(details['input'])}"
+        case "int_parsing" | "int_type" | "int_from_float":
+            return f"an integer is wanted, not {_shown(details['input'])}"
+        case "float_parsing" | "float_type":
+            return f"a number is wanted, not {_shown(details['input'])}"
+        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
+            return f"{_lowered(details['msg'])}, not {_shown(details['input'])}"
         case "value_error":
             return str(details["ctx"]["error"])
         case "model_type" | "model_attributes_type":
             return "a table is wanted"
         case "tuple_type":
-            return "a list is wanted"
+            if keys.section_of(keys.find(model, path)) is None:
+                return "a list is wanted"
+            return f"an array of tables is wanted; write [[{'.'.join(path)}]], with double brackets"
         case _:
-            message = details["msg"]
-            return message[:1].lower() + message[1:]
+            return _lowered(details["msg"])
+
+
+def _lowered(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def _shown(value: object) -> str:
+    """*value* of a key that is a word, a switch or a number; masked all the same if somebody put a secret there."""
+    if isinstance(value, Mapping | list | tuple):
+        return "a table" if isinstance(value, Mapping) else "a list"
+    text = _quoted(value) if isinstance(value, str) else repr(value)
+    if "://" in text or is_secret(text.lower()):
+        return MASK
+    return text if len(text) <= 60 else text[:56] + "..."
 
 
 def _quoted(word: str) -> str:

@@ -22,6 +22,11 @@ PREFIX = "HELIOSPROXY_"
 # Read by the build when the package is installed from source; not a key of the configuration.
 _NOT_KEYS = frozenset({"HELIOSPROXY_COMPILE"})
 
+# What can only be meant as a connection string: a URI, or pairs of libpq's with one that everybody writes.
+_DSN = re.compile(
+    r"\s*[A-Za-z]\w*://|(?:^|.*\s)(?:host|hostaddr|port|dbname|user|password|service|passfile|sslmode)\s*=",
+    re.S,
+)
 _REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{")
 _TOML_POSITION = re.compile(r"\(at line (\d+), column \d+\)")
 
@@ -58,9 +63,14 @@ def read_file(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Layer
     """The TOML file *path*, with ``${NAME}`` in its values replaced from *environ*.
 
     Raises:
-        ConfigError: it cannot be read, is not TOML, or refers to a variable that is not set.
+        ConfigError: it is a connection string, cannot be read, is not TOML, or refers to a variable that is not set.
     """
     file = os.fspath(path)
+    if _DSN.match(file) and not os.path.exists(file):
+        # Not quoted: it may hold a password.
+        raise ConfigError(
+            "this is a connection string: pass it to .connect(); Proxy takes a file, a mapping or a Config"
+        )
     try:
         with open(path, encoding="utf-8") as stream:
             text = stream.read()

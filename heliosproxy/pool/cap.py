@@ -86,7 +86,7 @@ class Pools:
             with self.lock:
                 pool = self._by_key.get(key)
                 if self.closed:
-                    raise PoolClosed("the Proxy is closed")
+                    raise PoolClosed("the Proxy was closed: open a new one")
                 if pool is None or pool.closed:
                     pool = Pool(
                         self, key, options, connect, connect_async, self._unique(name or str(key), key)

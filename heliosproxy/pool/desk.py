@@ -63,7 +63,7 @@ class Desk(Generic[S]):
             if grant is Grant.FULL:
                 raise trouble.too_many(self.name, self._stock)
             if grant is Grant.CLOSED:
-                raise trouble.closed(self.name)
+                raise trouble.closed(self.name, self._pools.closed)
         if isinstance(grant, Grant):
             return True
         if grant.expires_at > now and (not self._check or grant.alive()):
@@ -82,7 +82,7 @@ class Desk(Generic[S]):
         server.used = 0.0
         self._pools.act(self._connected, waiter, server, now - started)
         if waiter.grant is Grant.CLOSED:
-            raise trouble.closed(self.name)
+            raise trouble.closed(self.name, self._pools.closed)
         return self._accept(waiter)
 
     def _accept(self, waiter: Waiter[S]) -> S:

@@ -6,6 +6,9 @@ from ..errors import PoolClosed, PoolTimeout, TooManyRequests
 from .core import Core
 from .parts import S, Stock
 
+AT_ONCE = 0.001
+"""Seconds below which nobody can be said to have waited."""
+
 
 def timed_out(name: str, stock: Stock[S], core: Core[S], waited: float) -> PoolTimeout:
     if stock.may_grow:
@@ -17,9 +20,11 @@ def timed_out(name: str, stock: Stock[S], core: Core[S], waited: float) -> PoolT
     leased = len(stock.servers) - len(stock.idle)
     bound = "" if limit is None else f" of {limit}"
     opening = f" and {stock.connecting} being opened" if stock.connecting else ""
+    waiting = max(0, len(stock.queue) - 1)  # without the one who is told
+    when = "is free at once" if waited < AT_ONCE else f"became free within {waited:.3g} s"
     return PoolTimeout(
-        f"no server connection became free within {waited:.3g} s: pool {name} has {leased}{bound} leased"
-        f"{opening}{others}, {len(stock.queue)} waiting; {advice} or shorten transactions"
+        f"no server connection {when}: pool {name} has {leased}{bound} leased{opening}{others}, {waiting} others "
+        f"waiting; {advice}, or shorten transactions; in session mode close connections sooner, or use another mode"
     )
 
 
@@ -30,5 +35,7 @@ def too_many(name: str, stock: Stock[S]) -> TooManyRequests:
     )
 
 
-def closed(name: str) -> PoolClosed:
+def closed(name: str, proxy: bool = False) -> PoolClosed:
+    if proxy:
+        return PoolClosed("the Proxy was closed, and its connections with it: open a new one")
     return PoolClosed(f"pool {name} is closed")

@@ -1,4 +1,4 @@
-"""Hints in comments: ``/* helios:cache=off ttl=5s */``."""
+"""Hints in comments: ``/* helios:cache=off ttl=5s */``; what they may say is in `hint_values`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MARK = "helios:"
 
 
 def hints(text: str) -> dict[str, str]:
-    """Return the hints of *text*; of several for one key the last wins.
+    """Return the hints of *text* as written; of several for one key the last wins.
 
     Only a comment that starts with ``helios:`` is a hint: the word inside a string constant is data, and
     a user who can put text into a constant must not be able to steer the proxy.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from heliosproxy.sql.hint_values import checked
 from heliosproxy.sql.statement import Statement
 
 DEFAULT_SIZE = 32 * 1024 * 1024
@@ -39,6 +40,7 @@ class Memo:
 
         Raises:
             StatementRejected: as `analyse` does; nothing is remembered then.
+            ConfigError: it has a hint that is not understood; nothing is remembered, so it is refused again.
         """
         found = self._young.get(text)
         if found is None:
@@ -72,6 +74,8 @@ class Memo:
             return found
 
     def _remember(self, statement: Statement) -> Statement:
+        if statement.hints:
+            checked(statement.hints)
         if statement.cost > self._largest:
             return statement
         with self._lock:

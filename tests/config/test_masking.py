@@ -79,3 +79,7 @@ def test_an_error_shows_no_secret() -> None:
     with pytest.raises(ConfigError) as caught:
         Config.from_mapping(data)
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_what_psycopg_cannot_decode_is_masked_whole() -> None:
+    assert mask_dsn("postgresql://app:QQ%80@db/shop") == "***"

@@ -165,8 +165,8 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         Config.from_mapping({"pool.mode": "x", "cache.enabled": "perhaps"})
     assert str(caught.value).splitlines() == [
-        'pool.mode: one of "session", "transaction", "statement" is wanted',
-        "cache.enabled: input should be a valid boolean, unable to interpret input",
+        'pool.mode: one of "session", "transaction", "statement" is wanted, not "x"',
+        'cache.enabled: true or false is wanted, not "perhaps"',
     ]
 
 

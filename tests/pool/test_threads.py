@@ -54,8 +54,9 @@ def test_a_timeout_names_the_pool_its_size_and_its_limit(world: Any) -> None:
     with pytest.raises(PoolTimeout) as caught:
         pool.lease(timeout=0)
     assert str(caught.value) == (
-        "no server connection became free within 0 s: pool shop as app on primary has 2 of 2 leased, "
-        "1 waiting; raise pool.server_connections or shorten transactions"
+        "no server connection is free at once: pool shop as app on primary has 2 of 2 leased, 0 others waiting; "
+        "raise pool.server_connections, or shorten transactions; in session mode close connections sooner, or use "
+        "another mode"
     )
     assert pool.stats()["requests_errors"] == 1
     assert pool.stats()["requests_waiting"] == 0
@@ -65,12 +66,12 @@ def test_a_timeout_blames_the_pools_own_limit_or_the_other_pools(world: Any) -> 
     w = world(3)
     pool, other = w.pool(max_size=1), w.pool("replica")
     pool.lease()
-    with pytest.raises(PoolTimeout, match="1 of 1 leased, 1 waiting; raise the pool's max_size"):
+    with pytest.raises(PoolTimeout, match="1 of 1 leased, 0 others waiting; raise the pool's max_size"):
         pool.lease(timeout=0.001)
     other.lease()
     other.lease()
     with pytest.raises(
-        PoolTimeout, match=r"2 of 3 leased, other pools hold 1, 1 waiting; raise pool\.server"
+        PoolTimeout, match=r"2 of 3 leased, other pools hold 1, 0 others waiting; raise pool\.server"
     ):
         other.lease(timeout=0)
 
