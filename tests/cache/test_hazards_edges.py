@@ -256,9 +256,10 @@ def test_43_one_asks_and_the_others_wait(hazards_dsn: str, world: World) -> None
     proxy, raw = world.proxy, world.raw()
     if proxy.config.pool.mode == "session" or world.face.name == "async":
         pytest.skip("who holds a server connection waits for nobody; tasks are in test_flight.py")
+    world.read("a", ONE)  # so that the catalogue is known: a look at it would not wait for the lock
+    proxy.cache.flush()
     raw.execute("BEGIN")
     raw.execute("LOCK TABLE u IN ACCESS EXCLUSIVE MODE")
-    world.read("a", "SELECT v FROM t WHERE id = 1")
     found: dict[str, Any] = {}
     with (
         proxy.connect(hazards_dsn, autocommit=True) as one,
@@ -271,10 +272,10 @@ def test_43_one_asks_and_the_others_wait(hazards_dsn: str, world: World) -> None
         leader = threading.Thread(target=ask, args=("leader", one))
         follower = threading.Thread(target=ask, args=("follower", two))
         leader.start()
-        until(lambda: raw.execute("SELECT 1") and len(proxy.cache.flights))
         flights = proxy.cache.flights
-        proxy.cache.flights = joining = _Joining(flights)
         try:
+            until(lambda: raw.execute("SELECT 1") and len(flights))
+            proxy.cache.flights = joining = _Joining(flights)
             follower.start()
             joining.joined.wait()
             raw.execute("UPDATE u SET v = 70")
@@ -282,6 +283,7 @@ def test_43_one_asks_and_the_others_wait(hazards_dsn: str, world: World) -> None
             leader.join()
             follower.join()
         finally:
+            raw.execute("COMMIT")  # or the leader would wait for ever, and we for it
             proxy.cache.flights = flights
         assert [found[name].fetchone() for name in ("leader", "follower")] == [(70,), (70,)]
     assert [found[name].helios.outcome for name in ("leader", "follower")] == ["miss", "hit"]
