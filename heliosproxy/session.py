@@ -5,7 +5,7 @@
 A statement answered from a cache takes the first three steps, plain functions. One that needs a server goes on
 with `run`, a generator that yields what must be performed outside (`heliosproxy.effects`). The face that owns
 the session performs it, holds the real connection, and calls `arrived` when a reply is complete; COPY, streams
-and pipelines, whose replies come in parts, use `enter` and `arrived` without `run`.
+and pipelines, whose replies come in parts, use `compose` and `arrived` without `run`.
 
 Imports no feature: a feature is a stage (`heliosproxy.stages`).
 """

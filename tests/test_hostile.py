@@ -27,17 +27,6 @@ REFUSED = ["error", "StatementRejected", "22021"]
 # would run another statement than the one that was asked for.
 OURS: dict[str, Any] = {"nul in text": REFUSED, "nul in bytes": REFUSED}
 
-# Known defects: (face, mode, scenario) → why. Strict: a row whose test passes is to be deleted.
-_BIND = "08P01 instead of 42P02: what travels in a flight is bound, where plain psycopg sends a simple query"
-KNOWN = {
-    (face, mode, "a parameter that nobody gave"): _BIND
-    for face, mode in (
-        ("sync session", "transactions"),
-        ("sync transaction", "transactions"),
-        ("async transaction", "transactions"),
-    )
-}
-
 
 @cache
 def answers(dsn: str, face: str, mode: str) -> tuple[dict[str, Any], str]:
@@ -80,13 +69,9 @@ CASES = [
 
 @pytest.mark.parametrize("name", SCENARIOS)
 @pytest.mark.parametrize(("face", "mode"), CASES, ids=map(", ".join, CASES))
-def test_as_plain_psycopg(
-    request: pytest.FixtureRequest, hostile_dsn: str, face: str, mode: str, name: str
-) -> None:
+def test_as_plain_psycopg(hostile_dsn: str, face: str, mode: str, name: str) -> None:
     if SCENARIOS[name].block and "statement" in face:
         return  # it has no transactions
-    if (face, mode, name) in KNOWN:
-        request.node.add_marker(pytest.mark.xfail(reason=KNOWN[face, mode, name], strict=True))
     plain, end = answers(hostile_dsn, "plain", mode)
     assert name in plain, end
     ours, end = answers(hostile_dsn, face, mode)

@@ -3,7 +3,7 @@
 lookup    the key, and the entry under it, if this session may use the cache now
 answer    … served, if no write to what it read has begun since
 begin     learn the catalogue; wait for another session that is asking the very same
-compose   immediately before the send: declare writes (flux), or take the token of what is read
+sending   immediately before the send: declare writes (flux), or take the token of what is read
 result    store, if the token still holds
 settled   the outcome of the transaction: end the flux
 """

@@ -49,6 +49,8 @@ def _travels_alone(call: Call) -> bool:
     statement = call.statement
     if statement is None or statement.simple_only or not statement.in_block or statement.kind in _ALONE:
         return True
+    if statement.parameters and not call.bound.params:
+        return True  # PostgreSQL's answer to a parameter nobody gave is that of the simple protocol: 42P02
     # Its parameters are in its text already; it says itself what it does not support.
     binary = call.cursor.format == BINARY if call.binary is None else call.binary
     return isinstance(call.bound, PostgresClientQuery) and binary
@@ -111,7 +113,7 @@ def _together(conn: Any, call: Call) -> PQGen[None]:
         # A parameter libpq refuses: what was queued must be answered before the mode can be left.
         if pgconn.status == OK:
             pgconn.pipeline_sync()
-            yield from _drain(pgconn)
+            yield from _drain(pgconn, 2 if flight.state else 1)
         raise
     before = sent + len(flight.begin) + (prep is Prepare.SHOULD)
     replies = yield from _collect(pgconn, before + 1 + len(flight.behind) + 1)
@@ -157,12 +159,12 @@ def _collect(pgconn: pq.abc.PGconn, count: int) -> PQGen[list[list[pq.abc.PGresu
     return replies
 
 
-def _drain(pgconn: pq.abc.PGconn) -> PQGen[None]:
+def _drain(pgconn: pq.abc.PGconn, syncs: int) -> PQGen[None]:
+    """Read what comes up to the last of *syncs* Syncs, whatever it says, and leave pipeline mode."""
     yield from generators.send(pgconn)
-    while True:
+    while syncs:
         results = yield from generators.fetch_many(pgconn)
-        if results and results[0].status == PIPELINE_SYNC and not pgconn.is_busy():
-            break
+        syncs -= bool(results) and results[0].status == PIPELINE_SYNC
     pgconn.exit_pipeline_mode()
 
 

@@ -218,6 +218,7 @@ class Memory:
         for hook in self.path.settled:
             hook(self, outcome)
         self.tx.end()
+        self.ease = None
 
     def local(self, status: Status) -> None:
         """The transaction went to *status* without a server: a promise kept or dropped, a loss admitted."""

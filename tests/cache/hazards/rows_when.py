@@ -162,10 +162,10 @@ WHEN = {
         b+: DISCARD TEMP
         b: SELECT v FROM u WHERE id = 1 -> hit""",
     "35 temporary tables made by code we do not see": """
-        a: SELECT v FROM u WHERE id = 1 -> miss
+        a: SELECT v AS hidden FROM u WHERE id = 1 -> miss
         b+: BEGIN
         b+: DO $$ BEGIN CREATE TEMP TABLE u (id int, v int) ON COMMIT DROP; END $$
-        b: SELECT v FROM u WHERE id = 1 -> never
+        b: SELECT v AS hidden FROM u WHERE id = 1 -> never
         b+: COMMIT""",
     "41 errors are not kept": """
         a: SELECT 10 / (v - 10) FROM t WHERE id = 1 -> error 22012
