@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -103,6 +104,27 @@ def fresh(module: str, **arguments: Any) -> Any:
     command = [sys.executable, "-c", code, module, json.dumps(arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
     return json.loads(done.stdout)
+
+
+@contextlib.contextmanager
+def apart() -> Iterator[Callable[[], None]]:
+    """Servers on one half of the processors, the client on the other: call the yielded function in between.
+
+    Left to itself the scheduler puts a backend beside its client or on top of it, for as long as a connection
+    lives, which decides more about its figures than what is measured. Does nothing where there is one processor,
+    or no way to choose.
+    """
+    choose = getattr(os, "sched_setaffinity", None)
+    mine = sorted(os.sched_getaffinity(0)) if choose else []
+    if choose is None or len(mine) < 2:
+        yield lambda: None
+        return
+    half = len(mine) // 2
+    choose(0, mine[half:])
+    try:
+        yield lambda: choose(0, mine[:half])
+    finally:
+        choose(0, mine)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,8 @@ transaction   BEGIN, one SELECT, COMMIT
 lease         a server connection taken from the pool and given back
 
 ``cpu`` is the calling thread's, in user and kernel; ``process`` adds the contestants' other threads; ``wall``
-includes the server. Others run with psycopg's defaults, so the statement is prepared by then, as ours is.
+includes the server. Client and server have processors of their own, where there are two. Others run with
+psycopg's defaults, so the statement is prepared by then, as ours is.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import heliosproxy
 
 from . import rivals
 from .calls import by_key, from_pool, in_transaction, on_connection, outcome, same, users
-from .common import Turns, bar, command, server
+from .common import Turns, apart, bar, command, server
 
 RAW = "psycopg, cursor"
 RAW_EXECUTE = "psycopg, conn.execute"
@@ -138,7 +139,9 @@ def run(dsn: str | None = None, *, quick: bool = False) -> dict[str, Any]:
     found: dict[str, Any] = {}
     bars: dict[str, Any] = {}
     with ExitStack() as stack:
+        client = stack.enter_context(apart())
         dsn = stack.enter_context(server(dsn))
+        client()
         users(dsn)
         stack.callback(heliosproxy.shutdown)
         bench = Bench(stack, dsn, quick)

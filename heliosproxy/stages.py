@@ -9,6 +9,11 @@ of the stages that define it, in the order of the path, so that a hook nobody de
                                      lookup and answer at once, for a face in the process; only where no
                                      stage has `before` and none but its own `observe`
     answer(session, call, entry)     answer?, second half: list of PGresult, or None when it is no longer true
+    plain(session, call, known)      whether this stage has nothing to do with the call on its way to a server and
+                                     back (it may note why in the call): then it may take the short way, where
+                                     nothing else of this stage is called as long as no error comes
+    passing(session, call)           … immediately before it is sent the short way: whether that still holds;
+                                     the stage counts it here
     begin(session, call)             the statement will need a server: may return Steps to be driven first
     compose(session, call, flight)   the server connection is leased, nothing sent yet: add to the flight
     sending(session, call)           the last thing before the send, when the flight is complete
@@ -33,6 +38,8 @@ HOOKS = (
     "lookup",
     "quick",
     "answer",
+    "plain",
+    "passing",
     "begin",
     "compose",
     "sending",
@@ -42,6 +49,9 @@ HOOKS = (
     "released",
     "observe",
 )
+
+# A stage with one of these takes part in what the short way leaves out.
+_ON_THE_WAY = ("before", "begin", "compose", "sending", "result")
 
 Hook = Callable[..., Any]
 
@@ -60,6 +70,8 @@ class Path:
     lookup: tuple[Hook, ...]
     quick: tuple[Hook, ...]
     answer: tuple[Hook, ...]
+    plain: tuple[Hook, ...]
+    passing: tuple[Hook, ...]
     begin: tuple[Hook, ...]
     compose: tuple[Hook, ...]
     sending: tuple[Hook, ...]
@@ -80,6 +92,14 @@ class Path:
         if len(self.quick) != 1 or self.before or len(self.observe) > 1:
             return None
         return self.quick[0]
+
+    @property
+    def short(self) -> tuple[Hook, ...] | None:
+        """The `observe` hooks of the short way; None where a stage cannot tell whether it may be taken."""
+        concerned = [stage for stage in self.stages if any(hasattr(stage, hook) for hook in _ON_THE_WAY)]
+        if self.before or not all(hasattr(stage, "plain") for stage in concerned):
+            return None
+        return tuple(s.observe for s in self.stages if hasattr(s, "observe") and not hasattr(s, "plain"))
 
     def __bool__(self) -> bool:
         return bool(self.stages)

@@ -21,6 +21,7 @@ from ..state.transaction import Status
 from . import keys
 from .book import Book, Context, Look, search_path
 from .memory import result_size
+from .plain import make as make_plain
 from .policy_verdict import Verdict
 from .quick import make as make_quick
 from .service import CacheService
@@ -70,6 +71,7 @@ class CacheStage:
     def __init__(self, service: CacheService) -> None:
         self.service = self._service = service
         self.quick = make_quick(self)
+        self.plain, self.passing = make_plain(self)
         self._versions = service.versions
         self._store = service.store
         self._stats = service.stats_
@@ -329,6 +331,10 @@ class CacheStage:
         if state is None:
             state = session.scratch["cache"] = State(self._service.book(session.pool))
         return state
+
+    def verdict(self, session: Session, call: Call) -> Verdict | None:
+        """What is to be thought of the statement of *call*; None when nobody can tell now."""
+        return self._verdict(session, self._state(session), call)
 
     def _verdict(self, session: Session, state: State, call: Call) -> Verdict | None:
         """What is to be thought of the statement, by `State.judged`; None when nobody can tell."""

@@ -14,7 +14,7 @@ from .store import Store
 class Stats:
     """Counters of one cache. Thread-safe, nothing is lost between threads.
 
-    Hits and misses are counted by ``next()`` of an `itertools.count`, one call into C that no other thread
+    Hits, misses and bypasses are counted by ``next()`` of an `itertools.count`, one call into C that no other thread
     can split, because a lock would cost three times as much; everything else goes to the server anyway, and
     takes the lock.
 
@@ -43,14 +43,18 @@ class Stats:
         self._looks = 0
         self.hit: Callable[[], int] = count().__next__
         self.miss: Callable[[], int] = count().__next__
-        self._bypasses: Counter[str] = Counter()
+        # Each with the number of looks before its time.
+        self._bypasses: dict[str, tuple[Callable[[], int], int]] = {}
         self._refused: Counter[str] = Counter()
         self._others: Counter[str] = Counter(stores=0, invalidations=0)
 
     def bypass(self, reason: str) -> None:
         """Count a statement that the cache was not asked for; *reason* is one of a fixed set of words."""
-        with self._lock:
-            self._bypasses[reason] += 1
+        known = self._bypasses.get(reason)
+        if known is None:
+            with self._lock:
+                known = self._bypasses.setdefault(reason, (count().__next__, self._looks))
+        known[0]()
 
     def stored(self) -> None:
         """Count a result that was stored."""
@@ -77,11 +81,12 @@ class Stats:
         with self._lock:
             # A count tells its number only by giving it away.
             hits, misses = self.hit() - self._looks, self.miss() - self._looks
+            bypasses = {word: n() - (self._looks - born) for word, (n, born) in self._bypasses.items()}
             self._looks += 1
             return {
                 "hits": hits,
                 "misses": misses,
-                "bypasses": dict(self._bypasses),
+                "bypasses": bypasses,
                 "refused": dict(self._refused),
                 **self._others,
                 **self._store.stats(),

@@ -15,6 +15,7 @@ from psycopg._connection_base import CursorRow, Notify
 from psycopg._pipeline import Pipeline
 from psycopg.abc import RV, AdaptContext, ConnParam, Params, PQGen
 from psycopg.adapt import AdaptersMap
+from psycopg.generators import execute
 from psycopg.rows import Row, RowFactory
 
 from ..call import Call
@@ -26,6 +27,7 @@ from .attempt import fly
 from .base import PathConnection
 from .cursor_base import adopt_foreign
 from .cursors import Cursor, PlainCursor, ServerCursor
+from .express import arrive, depart
 from .home import Home
 from .opening import Opening
 from .opening_sync import open_sync
@@ -239,24 +241,22 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
         clock = self._home.clock
         started = clock()
         error: BaseException | None = None
+        observers = session.path.observe
         try:
-            if self._ready(call):
-                return
             try:
-                steps = session.start(call, self)
-                if steps is None:
+                if self._short is not None and depart(self, session, call):
                     try:
-                        super().wait(self._attempt(call))
+                        arrive(self, session, call, super().wait(execute(self.pgconn)))
+                        observers = self._short
                     except BaseException as ex:  # noqa: BLE001 - raised again unless a stage knows better
                         drive(session.again(call, self, ex), self.perform)
-                    else:
-                        session.arrived(call, *self.reply(call))
-                        if self._prepared._to_flush:
-                            super().wait(self._prepared.maintain_gen(self))
+                elif self._ready(call):
+                    return
                 else:
-                    drive(steps, self.perform)
+                    self._long_way(session, call)
             finally:
-                self._settle()
+                if session.server is not None:
+                    self._settle()
             if call.results is not None and call.cursor._results is not call.results:
                 self._answered(call, call.results)
         except BaseException as ex:
@@ -264,8 +264,22 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
             raise
         finally:
             call.seconds = clock() - started
-            for hook in session.path.observe:
+            for hook in observers:
                 hook(session, call, error)
+
+    def _long_way(self, session: Session, call: Call) -> None:
+        steps = session.start(call, self)
+        if steps is not None:
+            drive(steps, self.perform)
+            return
+        try:
+            super().wait(self._attempt(call))
+        except BaseException as ex:  # noqa: BLE001 - raised again unless a stage knows better
+            drive(session.again(call, self, ex), self.perform)
+        else:
+            session.arrived(call, *self.reply(call))
+            if self._prepared._to_flush:
+                super().wait(self._prepared.maintain_gen(self))
 
     def perform(self, effect: Effect) -> Any:
         """What a session asks of the outside."""

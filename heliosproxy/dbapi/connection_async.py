@@ -14,6 +14,7 @@ from psycopg._connection_base import CursorRow, Notify
 from psycopg._pipeline_async import AsyncPipeline
 from psycopg.abc import RV, AdaptContext, ConnParam, Params, PQGen
 from psycopg.adapt import AdaptersMap
+from psycopg.generators import execute
 from psycopg.rows import AsyncRowFactory, Row
 
 from ..call import Call
@@ -25,6 +26,7 @@ from .attempt import fly
 from .base import PathConnection
 from .cursor_base import adopt_foreign
 from .cursors_async import AsyncCursor, AsyncPlainCursor, AsyncServerCursor
+from .express import arrive, depart
 from .home import Home
 from .opening import Opening
 from .opening_async import open_async
@@ -240,24 +242,22 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
         clock = self._home.clock
         started = clock()
         error: BaseException | None = None
+        observers = session.path.observe
         try:
-            if self._ready(call):
-                return
             try:
-                steps = session.start(call, self)
-                if steps is None:
+                if self._short is not None and depart(self, session, call):
                     try:
-                        await super().wait(self._attempt(call))
+                        arrive(self, session, call, await super().wait(execute(self.pgconn)))
+                        observers = self._short
                     except BaseException as ex:  # noqa: BLE001 - raised again unless a stage knows better
                         await drive(session.again(call, self, ex), self.perform)
-                    else:
-                        session.arrived(call, *self.reply(call))
-                        if self._prepared._to_flush:
-                            await super().wait(self._prepared.maintain_gen(self))
+                elif self._ready(call):
+                    return
                 else:
-                    await drive(steps, self.perform)
+                    await self._long_way(session, call)
             finally:
-                self._settle()
+                if session.server is not None:
+                    self._settle()
             if call.results is not None and call.cursor._results is not call.results:
                 self._answered(call, call.results)
         except BaseException as ex:
@@ -265,8 +265,22 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
             raise
         finally:
             call.seconds = clock() - started
-            for hook in session.path.observe:
+            for hook in observers:
                 hook(session, call, error)
+
+    async def _long_way(self, session: Session, call: Call) -> None:
+        steps = session.start(call, self)
+        if steps is not None:
+            await drive(steps, self.perform)
+            return
+        try:
+            await super().wait(self._attempt(call))
+        except BaseException as ex:  # noqa: BLE001 - raised again unless a stage knows better
+            await drive(session.again(call, self, ex), self.perform)
+        else:
+            session.arrived(call, *self.reply(call))
+            if self._prepared._to_flush:
+                await super().wait(self._prepared.maintain_gen(self))
 
     async def perform(self, effect: Effect) -> Any:
         """What a session asks of the outside."""

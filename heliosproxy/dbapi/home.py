@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from psycopg import generators, pq
 from psycopg._connection_info import ConnectionInfo as PsycopgInfo
+from psycopg._queries import PostgresQuery
 from psycopg.abc import PQGen
 
+from ..call import Call
 from ..drivers.pgserver import PGServer
 from ..pool.pool import Pool
 from ..sql.statement import Statement
@@ -28,6 +30,23 @@ HAVING pg_catalog.bool_and(l.lanname IN ('internal', 'c') OR p.pronamespace = 'p
 # At most 4 MB, of texts and facts that the memo may have forgotten meanwhile.
 _SHORT, _MOST_RECENT = 2048, 512
 _LOGIN = ("host", "hostaddr", "port", "db", "user", "password", "options")
+
+
+class Known:
+    """What is known of a text, kept as long as the text comes again.
+
+    Attributes:
+        statement: the facts.
+        quiet: it leaves the session's own state alone.
+        mark: the cache's: what it thinks of the statement, and what that holds for.
+    """
+
+    __slots__ = ("mark", "quiet", "statement")
+
+    def __init__(self, statement: Statement, quiet: bool) -> None:
+        self.statement = statement
+        self.quiet = quiet
+        self.mark: Any = None
 
 
 class Home:
@@ -63,7 +82,8 @@ class Home:
         self.login: dict[str, str] = {}
         self.parameters: dict[str, str] = {}
         self.harmless: frozenset[str] = frozenset()
-        self._recent: dict[bytes, tuple[Statement, bool]] = {}
+        self._recent: dict[bytes, Known] = {}
+        self._texts: dict[str, tuple[Known, PostgresQuery]] = {}
         self.cancels = threading.RLock()
 
     def session(self) -> Session | None:
@@ -75,8 +95,8 @@ class Home:
         pins = frozenset({"session"}) if self.session_mode else frozenset[str]()
         return Session(self.proxy.path, self.pool, pins=pins, harmless=self.harmless)
 
-    def facts(self, text: bytes, encoding: str) -> tuple[Statement, bool]:
-        """The facts of *text*, and whether it leaves the session's own state alone.
+    def facts(self, text: bytes, encoding: str) -> Known:
+        """What is known of *text*.
 
         Bytes of a statement converted again are the same object, with its hash: half the cost of the memo,
         which is asked for texts that are long, rare, or not UTF-8.
@@ -86,16 +106,60 @@ class Home:
             from ..state.consequences import any_of  # brings the parser, which session mode can do without
 
             statement = self.memo.get(text.decode(encoding, "surrogateescape"))
-            found = statement, not any_of(statement, self.harmless)
+            found = Known(statement, not any_of(statement, self.harmless))
             if encoding == "utf-8" and len(text) <= _SHORT:
                 if len(self._recent) >= _MOST_RECENT:
                     self._recent.clear()
                 self._recent[text] = found
         return found
 
+    def converted(self, call: Call, encoding: str) -> Known | None:
+        """What is known of the text of *call*, whose parameters are then converted; None if psycopg must do it.
+
+        Of a text that comes again only the parameters are new. psycopg remembers that by the encoded text,
+        which costs encoding and hashing it each time.
+        """
+        query, params, cursor = call.query, call.params, call.cursor
+        if query.__class__ is not str or params.__class__ is not tuple or encoding != "utf-8":
+            return None
+        found = self._texts.get(query)
+        if found is None:
+            return None
+        known, like = found
+        if len(params) != len(like._parts) - 1 or cursor._query_cls is not PostgresQuery:
+            return None
+        tx = cursor._tx
+        bound = call.bound = PostgresQuery(tx)
+        bound.query, bound._parts = like.query, like._parts
+        wanted: Any = like._want_formats
+        bound._want_formats = wanted
+        bound.params = tx.dump_sequence(params, wanted)
+        bound.types = tx.types or ()
+        bound.formats = tx.formats
+        return known
+
+    def remember(self, call: Call, known: Known, encoding: str) -> None:
+        """Remember how psycopg converted *call*, if `converted` can do that the next time."""
+        query, bound = call.query, call.bound
+        if (
+            query.__class__ is str
+            and call.params.__class__ is tuple
+            and bound.__class__ is PostgresQuery
+            and bound._order is None
+            and encoding == "utf-8"
+            and len(query) <= _SHORT
+        ):
+            if len(self._texts) >= _MOST_RECENT:
+                self._texts.clear()
+            like = PostgresQuery(
+                cast(Any, None)
+            )  # its parameters are not to be kept, nor its cursor's adapters
+            like.query, like._parts, like._want_formats = bound.query, bound._parts, bound._want_formats
+            self._texts[query] = known, like
+
     def learn_gen(self, server: PGServer) -> PQGen[None]:
         """Remember what the login to *server* told, and ask it what else is to be known."""
-        if self.on_path and not self.session_mode:
+        if self.on_path:
             server.pgconn.send_query(_HARMLESS)
             results = yield from generators.execute(server.pgconn)
             if results[0].status == pq.ExecStatus.TUPLES_OK:

@@ -50,6 +50,7 @@ class Lending(BaseConnection[Row]):
         _at_rest: its PGconn is a parked one.
         _counted: among its Proxy's logical connections.
         _quick: what answers a statement before anything else is done with it; None where that cannot be.
+        _short: who observes a statement that took the short way (`express.py`); None where none may.
         _options: ``helios={…}`` of the statement that is being started.
     """
 
@@ -64,6 +65,7 @@ class Lending(BaseConnection[Row]):
     _cancelling = 0
     _options: dict[str, Any] | None = None
     _quick: Any = None
+    _short: tuple[Any, ...] | None = None
 
     def _attach(self, home: Home, session: Session | None, server: PGServer | None) -> None:
         """Begin life: in a pool's *home*, with the *server* that connect() leased, if it keeps one."""
@@ -83,6 +85,7 @@ class Lending(BaseConnection[Row]):
             self.pgconn.notice_handler = self.pgconn.notify_handler = None
             self._at_rest = True
             self._quick = session.path.swift
+            self._short = session.path.short
             session.encoding = self.pgconn._encoding
             if server is not None:
                 session.take(server, cast(Edge, self))
@@ -156,11 +159,10 @@ class Lending(BaseConnection[Row]):
                 else:
                     session.arrived(call, STATUS[status], self._tag(call))
         if not session.pins and not session.tx.status and not session.open:  # Status.IDLE is 0
-            self._give_back()
+            self._give_back(session.let_go())
 
-    def _give_back(self) -> None:
-        session: Any = self._session
-        server = session.let_go()
+    def _give_back(self, server: PGServer) -> None:
+        """*server*, which the session has let go, back to its pool."""
         pgconn = server.pgconn
         parked = server.parameters
         if parked is None:

@@ -26,6 +26,7 @@ from ..state import consequences
 from ..state.transaction import LOCAL, Status
 from . import parked as twins
 from .attempt import attempt, command_in_flight, fly
+from .home import Known
 from .lending import ACTIVE, OK, PIPELINE_OFF, STATUS, Lending
 
 TEXT = pq.Format.TEXT
@@ -81,12 +82,10 @@ class Travelling(Lending[Row]):
             cursor._last_query = None
             cursor._tx = Transformer(cursor)
         path, entry = session.path, None
-        if path.lookup:
+        if path.lookup and call.bound is None:
             entry = session.lookup(call)
         if entry is None:
-            bound = call.bound = cursor._convert_query(query, call.params)
-            encoding = self._parked.encoding if self._at_rest else self._encoding()
-            call.statement, call.quiet = self._home.facts(bound.query, encoding)
+            self._convert(call)
             if path.lookup and not call.reason:  # it is not the parameters that bar it
                 entry = session.lookup(call)
         statement = call.statement
@@ -100,9 +99,23 @@ class Travelling(Lending[Row]):
                 self._answered(call, results)
                 return True
             if call.bound is None:
-                bound = call.bound = cursor._convert_query(query, call.params)
-                call.statement, call.quiet = self._home.facts(bound.query, self._encoding())
+                self._convert(call)
         return False
+
+    def _convert(self, call: Call) -> Known:
+        """Convert query and parameters of *call*, unless that is done, and look its facts up."""
+        encoding = self._parked.encoding if self._at_rest else self._encoding()
+        known: Known | None
+        if call.bound is None:
+            known = self._home.converted(call, encoding)
+            if known is None:
+                call.bound = call.cursor._convert_query(call.query, call.params)
+                known = self._home.facts(call.bound.query, encoding)
+                self._home.remember(call, known, encoding)
+        else:
+            known = self._home.facts(call.bound.query, encoding)
+        call.statement, call.quiet = known.statement, known.quiet
+        return known
 
     def _attempt(self, call: Call) -> PQGen[None]:
         """The generator that sends *call* and gives its cursor the results; fresh for each attempt."""
@@ -123,7 +136,7 @@ class Travelling(Lending[Row]):
         cursor._last_query = call.query
 
     def _analyse(self, text: bytes) -> Statement:
-        return self._home.facts(text, self._encoding())[0]
+        return self._home.facts(text, self._encoding()).statement
 
     def _check_status(self, call: Call) -> None:
         """Refuse what the server would refuse, where no server is there to do so."""

@@ -121,6 +121,24 @@ def test_the_attributes_of_a_cursor(conn: Any) -> None:
     assert (cursor._iresult, cursor._pos, cursor._execmany_returning) == (0, 0, None)
 
 
+def test_a_converted_query_can_be_filled_anew(conn: Any) -> None:
+    cursor = conn.cursor()
+    cursor._tx = Transformer(cursor)
+    query = cursor._convert_query("SELECT %s, %b, '%%'", (1, 2))
+    again = PostgresQuery(cursor._tx)
+    again.query, again._parts, again._want_formats = query.query, query._parts, query._want_formats
+    assert (query._order, len(query._parts)) == (None, 3)
+    again.params = again._tx.dump_sequence((3, 4), again._want_formats)
+    assert [bytes(value) for value in again.params] == [b"\0\3", b"\0\4"]
+    assert (again.query, again._tx.types, again._tx.formats) == (query.query, query.types, query.formats)
+
+
+def test_a_prepared_statement_is_found_by_its_text_and_types(conn: Any) -> None:
+    cursor = conn.execute("SELECT %s", (1,), prepare=True)
+    query = cursor._convert_query("SELECT %s", (1,))
+    assert list(conn._prepared._names) == [(query.query, query.types)]
+
+
 def test_a_result_adopted_by_another_cursor_is_its_own(conn: Any) -> None:
     cursor, other = conn.execute("SELECT 1, 'x'"), conn.cursor()
     other._tx = Transformer(other)
