@@ -41,6 +41,7 @@ def make(stage: CacheStage) -> tuple[Callable[[Session, Call, Any], bool], Calla
             if verdict is None:
                 return False
             mark = known.mark = number, _why(verdict)
+            known.past = mark[1] != ""
         reason = mark[1]
         if call.options is not None and reason is not None:
             if call.options != _OFF:

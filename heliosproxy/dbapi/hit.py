@@ -18,7 +18,12 @@ def hit(conn: Any, cursor: Any, query: Any, params: Any, binary: bool | None) ->
 
     For anything out of the ordinary the answer is no, and the statement goes the long way.
     """
-    if cursor._closed or conn._pipeline is not None or conn.pgconn.status != OK:
+    if (
+        cursor._closed
+        or conn._pipeline is not None
+        or conn.pgconn.status != OK
+        or conn._home.goes_past(query)
+    ):
         return False
     started = perf_counter()
     session = conn._session

@@ -39,14 +39,16 @@ class Known:
         statement: the facts.
         quiet: it leaves the session's own state alone.
         mark: the cache's: what it thinks of the statement, and what that holds for.
+        past: the cache's: the last session that asked went past it, so another need not look first.
     """
 
-    __slots__ = ("mark", "quiet", "statement")
+    __slots__ = ("mark", "past", "quiet", "statement")
 
     def __init__(self, statement: Statement, quiet: bool) -> None:
         self.statement = statement
         self.quiet = quiet
         self.mark: Any = None
+        self.past = False
 
 
 class Home:
@@ -112,6 +114,11 @@ class Home:
                     self._recent.clear()
                 self._recent[text] = found
         return found
+
+    def goes_past(self, query: Any) -> bool:
+        """Whether it is known of the text *query* that no cache has its answer."""
+        found = self._texts.get(query) if query.__class__ is str else None
+        return found is not None and found[0].past
 
     def converted(self, call: Call, encoding: str) -> Known | None:
         """What is known of the text of *call*, whose parameters are then converted; None if psycopg must do it.
