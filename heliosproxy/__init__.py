@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .dbapi import AsyncConnection, Connection
     from .proxy import Proxy, shutdown
+    from .server.running import Serving
 
 __version__ = "0.1.0"
 
@@ -58,6 +59,26 @@ async def connect_async(conninfo: str = "", **keywords: Any) -> AsyncConnection[
     return await AsyncConnection.connect(conninfo, **keywords)
 
 
+def serve(config: Any = "", **keywords: Any) -> Serving:
+    """Start a server that speaks the PostgreSQL protocol, in a thread of this process, on a Unix socket.
+
+    So that any other driver of the same process (asyncpg, psycopg2, Django) gets the path, through ``server.url``::
+
+        with heliosproxy.serve("postgresql://app@db/shop", helios_mode="transaction") as server:
+            asyncpg.connect(server.url)
+
+    Args:
+        config: a DSN, or a `Proxy` to be served, which then stays open; "" (default): what the keywords say.
+        keywords: ``helios_…`` options, as `connect` has them; not beside a Proxy.
+
+    Raises:
+        ConfigError: an option is not understood, or no server is named.
+    """
+    from .server.running import serve
+
+    return serve(config, **keywords)
+
+
 def __getattr__(name: str) -> Any:
     module = _LAZY.get(name)
     if module is None:
@@ -83,5 +104,6 @@ __all__ = [
     "__version__",
     "connect",
     "connect_async",
+    "serve",
     "shutdown",
 ]

@@ -23,9 +23,13 @@ class Call:
         kind: "execute", "stream", "copy", "command" (a face's own commands: COMMIT, FETCH).
         bound: the converted query (``.query`` bytes with $1, ``.params``, ``.types``, ``.formats``).
         statement: the facts; None until analysed.
+        raw: a face's own key for the cache, everything the answer depends on beside the session, beginning with
+            the kind of its results; empty: its answer is not to be kept; None: the cache makes one from query,
+            parameters and cursor.
         quiet: it is known to leave the session's own state alone.
         flight: what travels with it.
-        results: what the server, or a stage, answered: a list of PGresult; None until answered.
+        results: what the server, or a stage, answered: a list of PGresult, or of a face's own kind with the same
+            ``status``; None until answered.
         outcome: "hit", "miss" or "bypass"; "" when no cache looked at it.
         reason: why it was bypassed, a short stable word (``"in_transaction_after_write"``), or "".
         node: name of the node that answered; "" for a hit.
@@ -38,6 +42,7 @@ class Call:
     # Defaults of the class: most of these stay untouched, and setting them one by one would cost 0.5 µs.
     bound: Any = None
     statement: Statement | None = None
+    raw: tuple[Any, ...] | None = None
     quiet = False
     flight: Flight | None = None
     results: list[Any] | None = None

@@ -169,6 +169,14 @@ class Proxy:
 
         return self.pools.pool(key, self._options, connect, connect_async)
 
+    def wire_pool(self, key: PoolKey, connect: Any) -> Pool[Any]:
+        """A pool of server connections of the wire face, under the same cap; *connect* is a coroutine function."""
+
+        def blocking(_: Pool[Any]) -> Any:
+            raise AssertionError("connections of the wire face are opened by its event loop")
+
+        return self.pools.pool(key, self._options, blocking, connect)
+
     def _adopt(self, plain: Any) -> PGServer:
         """Take the PGconn out of a connection of psycopg, which did the work of connecting."""
         server = PGServer(plain.pgconn)
@@ -221,16 +229,20 @@ class Proxy:
 
     # -- control connections -----------------------------------------------------------------------
 
-    def control(self, home: Home, work: Any) -> Any:
-        """Call *work* with a plain connection of psycopg to *home*'s database, in autocommit."""
-        given: Opening = home.conninfo
+    def control(self, home: Any, work: Any) -> Any:
+        """Call *work* with a plain connection of psycopg to *home*'s database, in autocommit.
+
+        Args:
+            home: of any face: its ``control`` is a conninfo, or what returns one, and parameters.
+        """
+        conninfo, parameters = home.control
         with psycopg.connect(
-            given.current(),
-            **{**given.parameters, "autocommit": True, "application_name": "heliosproxy control"},
+            conninfo() if callable(conninfo) else conninfo,
+            **{**parameters, "autocommit": True, "application_name": "heliosproxy control"},
         ) as conn:
             return work(conn)
 
-    async def control_async(self, home: Home, work: Any) -> Any:
+    async def control_async(self, home: Any, work: Any) -> Any:
         """As `control`, in a thread of its own."""
         return await asyncio.to_thread(self.control, home, work)
 

@@ -1,6 +1,7 @@
 """What an answer is stored under: everything it depends on, whole, never only a hash.
 
     (context, converter, text, formats, types of the parameters, parameters)
+    (context, what a face of its own gives as a whole: bytes as they came over the wire)
 
 Two forms of the last two. Parameters of a few plain types are taken as they are, with their exact types
 (``1 == True == 1.0``): that saves converting them. All others are taken as the bytes that would be sent.
@@ -26,6 +27,8 @@ _AUTO = PyFormat.AUTO
 
 def raw_key(call: Call, context: int) -> tuple[Any, ...] | None:
     """The key of *call* before anything is converted; None when its parts do not allow that."""
+    if call.raw is not None:
+        return (context, *call.raw) if call.raw else None
     cursor, query, params = call.cursor, call.query, call.params
     if (
         query.__class__ is not str
@@ -53,6 +56,8 @@ def bound_key(call: Call, context: int) -> tuple[Any, ...]:
     return context, bound.query, binary, bound.types, bound.formats and tuple(bound.formats), params
 
 
-def key(call: Call, context: int) -> tuple[Any, ...]:
-    """The key of *call* once its parameters are converted."""
+def key(call: Call, context: int) -> tuple[Any, ...] | None:
+    """The key of *call* once its parameters are converted; None when its face gives it none."""
+    if call.raw is not None:
+        return raw_key(call, context)
     return raw_key(call, context) or bound_key(call, context)

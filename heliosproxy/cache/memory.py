@@ -26,6 +26,9 @@ def result_size(result: PGresult) -> int:
     libpq knows: ``PQresultMemorySize`` (version 12 and later), which psycopg does not show. A cell cannot be
     had in psycopg without a copy, and a sample of them would miss the one of 10 MB.
     """
+    own: int | None = getattr(result, "size", None)
+    if own is not None:
+        return own  # no result of psycopg: bytes of another face
     # malloc rounds up each of libpq's blocks of 2 kB, and the two smaller ones of every result.
     size = _memory_size()(result.pgresult_ptr)
     return int(size + size // 128) + 48 + WRAPPER

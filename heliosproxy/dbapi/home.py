@@ -14,6 +14,7 @@ from psycopg.abc import PQGen
 from ..call import Call
 from ..drivers.pgserver import PGServer
 from ..pool.pool import Pool
+from ..sql.harmless import HARMLESS
 from ..sql.statement import Statement
 from . import parked
 
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
     from ..proxy import Proxy
     from ..session import Session
 
-# A name counts when every function that has it is PostgreSQL's own or written in C.
-_HARMLESS = b"""
-SELECT proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-GROUP BY proname
-HAVING pg_catalog.bool_and(l.lanname IN ('internal', 'c') OR p.pronamespace = 'pg_catalog'::regnamespace)
-"""
 # At most 4 MB, of texts and facts that the memo may have forgotten meanwhile.
 _SHORT, _MOST_RECENT = 2048, 512
 _LOGIN = ("host", "hostaddr", "port", "db", "user", "password", "options")
@@ -87,6 +82,11 @@ class Home:
         self._recent: dict[bytes, Known] = {}
         self._texts: dict[str, tuple[Known, PostgresQuery]] = {}
         self.cancels = threading.RLock()
+
+    @property
+    def control(self) -> tuple[Any, dict[str, Any]]:
+        """What a control connection to the same database is opened with."""
+        return self.conninfo.current, self.conninfo.parameters
 
     def session(self) -> Session | None:
         """A new session; None where nothing needs one."""
@@ -167,7 +167,7 @@ class Home:
     def learn_gen(self, server: PGServer) -> PQGen[None]:
         """Remember what the login to *server* told, and ask it what else is to be known."""
         if self.on_path:
-            server.pgconn.send_query(_HARMLESS)
+            server.pgconn.send_query(HARMLESS)
             results = yield from generators.execute(server.pgconn)
             if results[0].status == pq.ExecStatus.TUPLES_OK:
                 names = (results[0].get_value(row, 0) or b"" for row in range(results[0].ntuples))

@@ -18,11 +18,10 @@ from psycopg.sql import Composable
 
 from ..call import Call
 from ..effects import Lease
-from ..errors import UnsupportedError
 from ..session import Session
 from ..sql.statement import Statement
 from ..sql.statement import TransactionOp as Op
-from ..state import consequences
+from ..state import consequences, refusals
 from ..state.transaction import LOCAL, Status
 from . import parked as twins
 from .attempt import attempt, command_in_flight, fly
@@ -139,18 +138,8 @@ class Travelling(Lending[Row]):
         return self._home.facts(text, self._encoding()).statement
 
     def _check_status(self, call: Call) -> None:
-        """Refuse what the server would refuse, where no server is there to do so."""
         session = cast(Session, self._session)
-        statement = call.statement
-        transaction = statement.transaction if statement is not None else None
-        if session.tx.status is Status.LOST and not (transaction and transaction.op is Op.ROLLBACK):
-            raise e.InFailedSqlTransaction(
-                "the transaction was lost with its server connection: roll back to go on with another one"
-            )
-        if self._home.statement_mode and statement is not None:
-            for part in statement.parts or (statement,):
-                if part.transaction is not None and part.transaction.op in (Op.BEGIN, Op.PREPARE):
-                    raise _no_transactions()
+        refusals.check(session, call.statement, statement_mode=self._home.statement_mode)
 
     def _enter_gen(self, call: Call) -> PQGen[None]:
         """Lease, restore and BEGIN for what then goes psycopg's own way (COPY, streams, DECLARE)."""
@@ -264,10 +253,3 @@ class Travelling(Lending[Row]):
 
 def _leaves_traces(session: Session, statement: Statement | None) -> bool:
     return statement is None or consequences.any_of(statement, session.harmless)
-
-
-def _no_transactions() -> UnsupportedError:
-    return UnsupportedError(
-        "BEGIN in statement mode: each statement may go to another server connection;"
-        " use pool.mode = 'transaction'"
-    )

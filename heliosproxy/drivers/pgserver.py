@@ -101,6 +101,12 @@ class PGServer(Server):
         """Notices and notifications go to nobody."""
         self.pgconn.notice_handler = self.pgconn.notify_handler = None
 
+    def forget_prepared(self) -> bool:
+        """What psycopg prepared is gone, or stale: it prepares anew; whether there was anything."""
+        found: bool = self.prepared.clear()
+        self.prepared._to_flush.clear()
+        return found
+
     def forget(self) -> None:
         """After DISCARD ALL: nothing is prepared, nothing is set."""
         self.prepared = PrepareManager()
@@ -108,6 +114,7 @@ class PGServer(Server):
         self.tainted = False
         self.parameters = None
         self.signature = None
+        self.last = None
 
 
 def reset(server: PGServer, command: bytes = b"DISCARD ALL") -> PQGen[None]:

@@ -168,9 +168,7 @@ def _undone(session: Memory, statement: Statement) -> None:
         session.pins.discard("listen")
     elif kind is Kind.DEALLOCATE and statement.text.rstrip("; \n").upper().endswith("ALL"):
         # psycopg overlooks it where it counted the text before anything was prepared; here others would pay.
-        prepared = session.server.prepared
-        prepared.clear()
-        prepared._to_flush.clear()
+        session.server.forget_prepared()
 
 
 def _resolved(change: Setting, call: Call) -> Setting | None:

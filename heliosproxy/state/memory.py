@@ -5,6 +5,7 @@ Base of `heliosproxy.session.Session`, which has the order of the path.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..sql.statement import Statement
@@ -104,10 +105,9 @@ class Memory:
         if server.ddl_epoch != self.pool.ddl_epoch:
             # Plans made before the DDL fail with 0A000 "cached plan must not change result type".
             server.ddl_epoch = self.pool.ddl_epoch
-            if server.prepared.clear():
-                server.prepared._to_flush.clear()
-                if not self.pins:  # else it would take the session's own PREPARE away; names do not recur
-                    commands.append(b"DEALLOCATE ALL")
+            # A pinned session keeps its own PREPARE; the names that we give do not recur.
+            if server.forget_prepared() and not self.pins:
+                commands.append(b"DEALLOCATE ALL")
         if have != self.settings.values:
             commands += restore.commands(have, self.settings.values, self.encoding)
             server.parameters = None
@@ -120,6 +120,11 @@ class Memory:
         if self.server is not None:
             self.server.settings = self.settings.values
             self.server.signature = self.settings.signature
+            if lacking := self.settings.lacking:
+                has = {name: value for name, value in self.settings.values.items() if name not in lacking}
+                self.server.settings = MappingProxyType(has)
+                self.server.last = None  # restored before the next statement, although it is ours
+                lacking.clear()
 
     # -- settle ----------------------------------------------------------------------------------
 

@@ -28,20 +28,31 @@ TRANSACTIONAL = frozenset({"transaction_isolation", "transaction_read_only", "tr
 class Settings:
     """The settings of one session.
 
+    A client may bring settings of its own along (the startup packet of the protocol): they are its login's values,
+    to which RESET returns.
+
     Attributes:
         values: name → right-hand side as SQL text, in the order in which they were last set.
         local: what SET LOCAL changed in the open transaction; name → SQL text, None for SET LOCAL … TO DEFAULT.
         signature: equal for sessions whose `values` are equal; None when nothing was set.
+        lacking: names that a RESET at the server has left without the value the client's login brought along.
     """
 
-    __slots__ = ("_at_begin", "_savepoints", "local", "signature", "values")
+    __slots__ = ("_at_begin", "_base", "_savepoints", "lacking", "local", "signature", "values")
 
     def __init__(self) -> None:
+        self._base: Values = EMPTY
         self.values: Values = EMPTY
         self.local: dict[str, str | None] = {}
         self.signature: Signature | None = None
+        self.lacking: set[str] = set()
         self._at_begin: Values | None = None
         self._savepoints: list[tuple[str, Values, dict[str, str | None]]] = []
+
+    def begin_with(self, base: Values) -> None:
+        """The login's own values, on top of the server's: what RESET and DISCARD ALL return to."""
+        self._base = base
+        self._set(base)
 
     def apply(self, change: Setting, *, in_transaction: bool) -> None:
         """Record *change*, which the server has accepted; its name and value must be text or None."""
@@ -56,18 +67,22 @@ class Settings:
             return
         new = dict(self.values)
         if name == "*":
-            new = {k: v for k, v in new.items() if k in _NO_RESET_ALL}
+            self.lacking.update(self._base)
+            new = {**self._base, **{k: v for k, v in new.items() if k in _NO_RESET_ALL}}
         else:
             if name == "session_authorization":
                 new.pop("role", None)
             new.pop(name, None)
+            if value is None and name in self._base:
+                value = self._base[name]
+                self.lacking.add(name)
             if value is not None:
                 new[name] = value
         self._set(MappingProxyType(new))
 
     def forget(self) -> None:
         """Everything is back to the login's values: DISCARD ALL."""
-        self._set(EMPTY)
+        self._set(self._base)
         self.end()
 
     def savepoint(self, name: str) -> None:

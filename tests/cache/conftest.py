@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -10,7 +11,9 @@ import pytest
 import heliosproxy
 from heliosproxy.embedded import Cluster
 from tests.cache.hazards.schema import ROLES, ROWS, SCHEMA
-from tests.cache.hazards.world import Asyncio, Blocking, World
+from tests.cache.hazards.world import Asyncio, Blocking, ExtendedProtocol, SimpleProtocol, World, spy
+
+FACES: dict[str, Any] = {face.name: face for face in (Blocking, Asyncio, SimpleProtocol, ExtendedProtocol)}
 
 
 @pytest.fixture(scope="session")
@@ -29,23 +32,24 @@ def hazards_dsn(cluster: Cluster) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module", params=["session", "transaction"])
-def proxy(request: pytest.FixtureRequest) -> Iterator[heliosproxy.Proxy]:
+def proxy(request: pytest.FixtureRequest, hazards_dsn: str) -> Iterator[heliosproxy.Proxy]:
     """A Proxy with the cache alone."""
-    with heliosproxy.Proxy(helios_mode=request.param, helios_cache=True) as made:
+    config = {"node": [{"name": "primary", "dsn": hazards_dsn}]}
+    with heliosproxy.Proxy(config, stages=(spy,), helios_mode=request.param, helios_cache=True) as made:
         yield made
 
 
-@pytest.fixture(scope="module", params=["sync", "async"])
-def face(request: pytest.FixtureRequest) -> Iterator[Blocking | Asyncio]:
+@pytest.fixture(scope="module", params=["sync", "async", "simple", "extended"])
+def face(request: pytest.FixtureRequest) -> Iterator[Any]:
     """One of the faces."""
-    made = Blocking() if request.param == "sync" else Asyncio()
+    made = FACES[request.param]()
     yield made
     made.close()
 
 
 @pytest.fixture
 def world(
-    hazards_dsn: str, proxy: heliosproxy.Proxy, face: Blocking | Asyncio, request: pytest.FixtureRequest
+    hazards_dsn: str, proxy: heliosproxy.Proxy, face: Any, request: pytest.FixtureRequest
 ) -> Iterator[World]:
     """The stage, with the rows it began with and an empty store."""
     with psycopg.connect(hazards_dsn, autocommit=True) as outside:

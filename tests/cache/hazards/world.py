@@ -24,6 +24,7 @@ from typing import Any
 import psycopg
 
 import heliosproxy
+from heliosproxy.dbapi.cursor_base import Helios
 
 _LINE = re.compile(
     r"(?P<name>\w+)(?P<mark>[+*]?):\s*(?P<sql>.*?)(?:\s+%\s+(?P<params>[\[({].*?[\])}]))?"
@@ -95,7 +96,8 @@ class World:
         else:
             keywords.pop("helios", None)
             binary = keywords.pop("binary", False)
-            truth = self.raw(name + "'").cursor(binary=binary).execute(query, params, **keywords)
+            twin = self.raw(name + "'", cursor_factory=getattr(self.face, "twin_class", psycopg.Cursor))
+            truth = twin.cursor(binary=binary).execute(query, params, **keywords)
         assert given == self.seen(truth), f"{query}: not what the server says"
         outcome, reason = cursor.helios[:2]
         told = f"{outcome} {reason}: {self.proxy.cache.stats()}"
@@ -177,6 +179,87 @@ class Blocking:
 
     def close(self) -> None:
         pass
+
+
+class Wire:
+    """Clients of the wire face; what the path thought of their last statement is spied upon.
+
+    Attributes:
+        cursor_class: psycopg's, of a kind that speaks one of the two query protocols alone.
+    """
+
+    cursor_class: type[psycopg.Cursor[Any]]
+
+    def __init__(self) -> None:
+        self._servers: dict[heliosproxy.Proxy, Any] = {}
+
+    def connect(self, proxy: heliosproxy.Proxy, dsn: str, **keywords: Any) -> Any:
+        if proxy not in self._servers:
+            self._servers[proxy] = heliosproxy.serve(proxy)
+        given = psycopg.conninfo.conninfo_to_dict(dsn)
+        target = {**psycopg.conninfo.conninfo_to_dict(self._servers[proxy].url), "dbname": given["dbname"]}
+        return psycopg.connect(**{**target, **keywords}, cursor_factory=self.cursor_class)
+
+    def run(self, value: Any) -> Any:
+        return value
+
+    def close(self) -> None:
+        for server in self._servers.values():
+            server.close()
+
+
+class Spy:
+    """A stage that remembers what the path thought of the last statement."""
+
+    def __init__(self) -> None:
+        self.last: Any = None
+
+    def observe(self, session: Any, call: Any, error: BaseException | None) -> None:
+        if call.kind in ("execute", "fetch"):
+            self.last = Helios(call.outcome, call.reason)
+
+
+spy = Spy()
+
+
+class _Watched(psycopg.Cursor[Any]):
+    """`helios` as heliosproxy's own cursors have it; hints travel as comments."""
+
+    def execute(self, query: Any, params: Any = None, *, helios: Any = None, **keywords: Any) -> Any:
+        if helios:
+            hints = " ".join(f"{name}={'off' if value is False else value}" for name, value in helios.items())
+            query = f"/* helios:{hints} */ {query}"
+        return super().execute(query, params, **keywords)
+
+    @property
+    def helios(self) -> Any:
+        return spy.last
+
+
+class _Simple(_Watched, psycopg.ClientCursor[Any]):
+    """Always a Query message, its parameters in the text."""
+
+
+class _Extended(_Watched):
+    """Never a Query message."""
+
+    def _execute_send(self, query: Any, *, force_extended: bool = False, binary: bool | None = None) -> None:
+        super()._execute_send(query, force_extended=True, binary=binary)
+
+
+class SimpleProtocol(Wire):
+    """The simple query protocol."""
+
+    name = "simple"
+    cursor_class = _Simple
+    twin_class = psycopg.ClientCursor  # what is sent as text has no type of its own
+
+
+class ExtendedProtocol(Wire):
+    """The extended query protocol."""
+
+    name = "extended"
+    cursor_class = _Extended
 
 
 class Asyncio:

@@ -1,0 +1,112 @@
+"""A plan as one server connection needs it: the client's messages under the names that this one knows."""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..protocol import frontend
+from ..upstream.exchange import Insert, Script, Unit
+from .plan import BIND, CLOSE, DESCRIBE, PARSE, STATEMENT, Op, Plan
+from .statements import Prepared
+
+if TYPE_CHECKING:
+    from ..upstream.connection import Upstream
+    from .conversation import Conversation
+
+PARSE_COMPLETE = b"1\0\0\0\4"
+CLOSE_COMPLETE = b"3\0\0\0\4"
+
+PROMOTED = 3
+"""Binds of the same text after which an unnamed statement is kept prepared: it saves parsing, and planning where
+PostgreSQL finds a generic plan as good (PREPARE, Notes). Texts that come once or twice do not fill the servers."""
+
+
+class Encoder:
+    """What is sent to *upstream* for a plan, and the script by which its replies are taken apart."""
+
+    __slots__ = ("_coming", "_conversation", "_unnamed", "_upstream", "out", "script")
+
+    def __init__(self, conversation: Conversation, upstream: Upstream) -> None:
+        self._conversation = conversation
+        self._upstream = upstream
+        self._coming: set[bytes] = set()
+        self._unnamed: Any = upstream.prepared.unnamed
+        self.out: list[bytes] = []
+        self.script: Script = deque()
+
+    def begin(self, command: bytes) -> None:
+        """*command*, a BEGIN, ahead of everything, for ourselves."""
+        self.out += (frontend.parse(b"", command), frontend.bind_nothing(), frontend.EXECUTE_ALL)
+        self._unnamed = self._upstream.prepared.unnamed = None
+
+    def ops(self, plan: Plan) -> None:
+        """The messages of *plan*."""
+        for op in plan.ops:
+            if op.kind == PARSE:
+                self._parse(op)
+            elif op.kind == BIND:
+                self._bind(op)
+            elif op.prepared is not None and op.kind == DESCRIBE:
+                self.out.append(frontend.describe(STATEMENT, self._at_hand(op.prepared)))
+                self.script.append(Unit(True))
+            elif op.kind == CLOSE and op.frame[1][op.frame[2] + 5] == STATEMENT:
+                self.script.append(
+                    Insert(CLOSE_COMPLETE, partial(self._conversation.closed_statement, op.name))
+                )
+            else:
+                self._raw(op)
+        known = self._upstream.prepared
+        known.unnamed = self._unnamed
+        for name in known.surplus(self._coming):
+            self.out.append(frontend.close(STATEMENT, name))
+            self.script.append(Unit(False, partial(known.discard, name)))
+
+    def _parse(self, op: Op) -> None:
+        prepared: Any = op.prepared
+        known = self._upstream.prepared
+        done = partial(self._conversation.parsed, op.name, prepared)
+        if not op.name and prepared.uses < PROMOTED:
+            self._unnamed = prepared
+            self._raw(op, done)
+        elif prepared.name in known or prepared.name in self._coming:
+            self.script.append(Insert(PARSE_COMPLETE, done))
+        else:
+            self._prepare(prepared, True, done)
+
+    def _bind(self, op: Op) -> None:
+        prepared = op.prepared
+        if prepared is None:
+            self._raw(op)  # the server says that there is no such statement
+            return
+        prepared.uses += 1
+        target = self._at_hand(prepared, unnamed=not op.name)
+        _, buffer, start, end = op.frame
+        self.out.append(frontend.rename_bind(buffer, start, end, op.rest, target))
+        self.script.append(Unit(True))
+
+    def _at_hand(self, prepared: Prepared, unnamed: bool = False) -> bytes:
+        """The name under which the server will know *prepared* when it gets there."""
+        if unnamed and self._unnamed is prepared:
+            return b""
+        if prepared.name not in self._upstream.prepared and prepared.name not in self._coming:
+            self._prepare(prepared, False, None)
+        return prepared.name
+
+    def _prepare(self, prepared: Prepared, asked: bool, done: Any) -> None:
+        known = self._upstream.prepared
+        self._coming.add(prepared.name)
+        self.out.append(frontend.parse_raw(prepared.name, prepared.text, prepared.types))
+
+        def confirmed() -> None:
+            known.add(prepared.name)
+            if done is not None:
+                done()
+
+        self.script.append(Unit(asked, confirmed))
+
+    def _raw(self, op: Op, done: Any = None) -> None:
+        _, buffer, start, end = op.frame
+        self.out.append(buffer if start == 0 and end == len(buffer) else buffer[start:end])
+        self.script.append(Unit(True, done))

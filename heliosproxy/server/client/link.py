@@ -1,0 +1,265 @@
+"""A client's connection: from its first byte to its last."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from ..login.errors import LoginRefused
+from ..protocol import backend, frontend, limits
+from ..protocol.errors import ProtocolViolation
+from ..protocol.frames import Frames
+from . import replies
+from .conversation import Conversation
+from .startup import Greeting, greeting
+
+if TYPE_CHECKING:
+    from ..service import Service
+
+logger = logging.getLogger("heliosproxy.server")
+
+MOST_WAITING = 1 << 18
+"""Bytes of a client's messages that wait for their turn, before no more is read from it."""
+
+
+class Link(asyncio.Protocol):
+    """One client connection, as asyncio calls it.
+
+    Attributes:
+        service: what serves it.
+        conversation: its ready phase; None before the login is complete.
+        pid, key: what it was given for cancel requests.
+        greeting: who it says it is; None before it said so.
+        choked: it takes no more data for now.
+        peer: its address, for people.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.conversation: Conversation | None = None
+        self.greeting: Greeting | None = None
+        self.pid = 0
+        self.key = b""
+        self.choked = False
+        self.peer = ""
+        self.transport: Any = None
+        self.write: Callable[[bytes], None] = self._nowhere
+        self._frames = Frames(backend=False)
+        self._startup = b""
+        self._waiting = 0
+        self._held = 0
+        self._unchoked: list[Callable[[], None]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._asked = 0
+        self._early: list[bytes] = []
+        self._asleep: asyncio.Future[None] | None = None
+
+    # -- what asyncio calls --------------------------------------------------------------------------
+
+    def connection_made(self, transport: Any) -> None:
+        """The client is connected."""
+        self.transport = transport
+        self.write = transport.write
+        peer = transport.get_extra_info("peername")
+        self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "local"
+        self.service.arrived(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what it sent."""
+        conversation = self.conversation
+        if conversation is None:
+            self._before_login(data)
+            return
+        try:
+            pieces = self._frames.feed(data)
+        except ProtocolViolation as violation:
+            self.refuse(violation)
+            return
+        conversation.inbox.extend(pieces)
+        try:
+            conversation.pump()
+        except Exception:  # a mistake of ours: nobody may wait for what will not come
+            logger.exception("serving %s failed", self.peer)
+            self.refuse(ProtocolViolation("internal error: see the log of the proxy", sqlstate="XX000"))
+            return
+        if conversation.inbox:
+            self._waiting += len(data)
+            if self._waiting > MOST_WAITING:
+                self._hold(1)
+
+    def eof_received(self) -> bool:
+        """It has hung up; whatever it asked for nobody wants any more."""
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """It is gone."""
+        if self._task is not None:
+            self._task.cancel()
+        if self.conversation is not None:
+            self.conversation.close()
+        self.service.left(self)
+        for call in self._unchoked:
+            call()
+        self._unchoked = []
+
+    def pause_writing(self) -> None:
+        """It does not read fast enough."""
+        self.choked = True
+
+    def resume_writing(self) -> None:
+        """It reads on."""
+        self.choked = False
+        waiting, self._unchoked = self._unchoked, []
+        for call in waiting:
+            call()
+
+    # -- for its conversation ------------------------------------------------------------------------
+
+    def when_unchoked(self, call: Callable[[], None]) -> None:
+        """Call *call* as soon as it takes data again."""
+        self._unchoked.append(call)
+
+    def hold_reading(self, hold: bool) -> None:
+        """Read no more of it as long as the server takes no more."""
+        if hold:
+            self._hold(2)
+        else:
+            self._go_on(2)
+
+    def drained(self) -> None:
+        """Nothing of it waits any more."""
+        self._waiting = 0
+        if self._held:
+            self._go_on(1)
+
+    def _hold(self, why: int) -> None:
+        if not self._held:
+            self.transport.pause_reading()
+        self._held |= why
+
+    def _go_on(self, why: int) -> None:
+        before, self._held = self._held, self._held & ~why
+        if before and not self._held and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def close(self) -> None:
+        """Hang up, after what was written is sent."""
+        if self.conversation is not None:
+            self.conversation.close()
+        if not self.transport.is_closing():
+            self.transport.close()
+
+    def refuse(self, violation: ProtocolViolation) -> None:
+        """Say what it did wrong, and hang up."""
+        if not self.transport.is_closing():
+            self.write(replies.error(violation))
+        self.close()
+
+    def _nowhere(self, data: bytes) -> None:
+        raise RuntimeError("nothing can be written before a client is connected")
+
+    # -- before the login ----------------------------------------------------------------------------
+
+    def _before_login(self, data: bytes) -> None:
+        if self._task is not None:
+            self._early.append(data)
+            if sum(map(len, self._early)) > limits.BEFORE_LOGIN:
+                self.refuse(ProtocolViolation("too much data before the login is complete"))
+            elif self._asleep is not None and not self._asleep.done():
+                self._asleep.set_result(None)
+            return
+        self._startup += data
+        try:
+            self._packets()
+        except ProtocolViolation as violation:
+            self.refuse(violation)
+
+    def _packets(self) -> None:
+        while len(self._startup) >= 8 and self._task is None and not self.transport.is_closing():
+            size = int.from_bytes(self._startup[:4], "big")
+            if not 8 <= size <= limits.STARTUP:
+                raise ProtocolViolation("invalid length of startup packet")
+            if len(self._startup) < size:
+                return
+            body, self._startup = self._startup[4:size], self._startup[size:]
+            code = int.from_bytes(body[:4], "big")
+            if code in (frontend.SSL_REQUEST, frontend.GSSENC_REQUEST):
+                self._encryption(code)
+            elif code == frontend.CANCEL_REQUEST:
+                pid, key = frontend.parse_cancel(body)
+                self.service.cancel(pid, key)
+                self.transport.close()
+            else:
+                startup = frontend.parse_startup(body)
+                self.greeting = greeting(startup.version[1], startup.parameters)
+                if self._startup:
+                    self._early.append(self._startup)
+                self._startup = b""
+                self._task = asyncio.get_running_loop().create_task(self._login(self.greeting))
+
+    def _encryption(self, code: int) -> None:
+        if self._asked & (1 << (code & 1)):
+            raise ProtocolViolation("encryption was asked for before")
+        self._asked |= 1 << (code & 1)
+        if self._startup:
+            raise ProtocolViolation("received unencrypted data after SSL request")
+        self.write(b"N")
+
+    async def password(self) -> bytes:
+        """The body of the next message, which must be a password, or a SASL message.
+
+        Raises:
+            ProtocolViolation: it is another one.
+        """
+        while True:
+            data = b"".join(self._early)
+            if data and data[0] != ord("p"):
+                raise ProtocolViolation(f"expected password response, got message type {data[0]}")
+            if len(data) >= 5:
+                size = int.from_bytes(data[1:5], "big")
+                if not 4 <= size <= limits.BEFORE_LOGIN:
+                    raise ProtocolViolation("invalid message length")
+                if len(data) > size:
+                    self._early = [data[1 + size :]] if len(data) > 1 + size else []
+                    return data[5 : 1 + size]
+            self._asleep = asyncio.get_running_loop().create_future()
+            await self._asleep
+
+    async def _login(self, who: Greeting) -> None:
+        try:
+            if who.minor > 2 or who.unknown:
+                self.write(backend.negotiate_protocol_version(min(who.minor, 2), who.unknown))
+            if who.replication:
+                raise ProtocolViolation(
+                    "replication connections are not supported by this version: connect to the server itself",
+                    sqlstate="0A000",
+                )
+            conversation = await self.service.admit(self, who)
+        except ProtocolViolation as violation:
+            self.refuse(violation)
+            return
+        except LoginRefused as refusal:
+            self.refuse(ProtocolViolation(str(refusal), sqlstate=refusal.sqlstate))
+            return
+        except (psycopg.Error, OSError) as error:
+            if not self.transport.is_closing():
+                self.write(replies.of_exception(error, "FATAL"))
+            self.close()
+            return
+        except Exception:
+            logger.exception("the login of %s failed", self.peer)
+            self.refuse(ProtocolViolation("internal error while logging in: see the log", sqlstate="XX000"))
+            return
+        finally:
+            self._task = None
+        if self.transport.is_closing():
+            conversation.close()
+            return
+        self.conversation = conversation
+        early, self._early = b"".join(self._early), []
+        if early:
+            self.data_received(early)

@@ -1,0 +1,222 @@
+"""What a client sent up to a Sync, a Flush or a Query, read once: its statements, and what a server needs of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ...call import Call
+from ...sql.statement import Kind, Statement
+from ..protocol import frontend
+from ..protocol.errors import ProtocolViolation
+from .statements import Portal, Prepared
+
+if TYPE_CHECKING:
+    from .conversation import Conversation
+
+PARSE, BIND, DESCRIBE, EXECUTE, CLOSE = b"PBDEC"
+STATEMENT, PORTAL = b"SP"
+Frame = tuple[int, bytes, int, int]
+
+# Of a Parse or a Describe alone: nothing is executed, so no stage has anything to do with it.
+NOTHING = Statement("", Kind.EMPTY)
+
+
+class Bound:
+    """The parameters of a Bind, taken apart when somebody asks."""
+
+    __slots__ = ("_formats", "_frame", "_params")
+
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+        self._params: list[bytes | None] | None = None
+        self._formats: list[int] = []
+
+    def _read(self) -> list[bytes | None]:
+        if self._params is None:
+            _, buffer, start, end = self._frame
+            bind = frontend.parse_bind(buffer, start, end)
+            count = len(bind.parameters)
+            formats = list(bind.formats)
+            self._formats = formats if len(formats) == count else (formats or [0]) * count
+            self._params = list(bind.parameters)
+        return self._params
+
+    @property
+    def params(self) -> list[bytes | None]:
+        return self._read()
+
+    @property
+    def formats(self) -> list[int]:
+        self._read()
+        return self._formats
+
+
+class Op:
+    """One message of the extended protocol.
+
+    Attributes:
+        kind: of the message.
+        frame: the message.
+        name: the client's name of what it is about.
+        prepared: the statement it is about, if it is one that the client has prepared.
+        rest: of a Bind: where what follows the statement's name begins, in the buffer of *frame*.
+    """
+
+    __slots__ = ("frame", "kind", "name", "prepared", "rest")
+
+    def __init__(
+        self, kind: int, frame: Frame, name: bytes, prepared: Prepared | None, rest: int = 0
+    ) -> None:
+        self.kind = kind
+        self.frame = frame
+        self.name = name
+        self.prepared = prepared
+        self.rest = rest
+
+
+class Plan:
+    """What is to be done for a client, up to the next point where it expects answers.
+
+    Attributes:
+        calls: its statements, in order; never empty.
+        message: of a Query or a FunctionCall, the message; b"" for extended messages.
+        ops: extended messages.
+        sync: it ends in Sync (or is a Query), so ReadyForQuery follows.
+        refused: the client's error behind *ops*, where it has made one that only we can see; else None.
+    """
+
+    __slots__ = ("calls", "message", "ops", "refused", "sync")
+
+    def __init__(self, sync: bool) -> None:
+        self.calls: list[Call] = []
+        self.message = b""
+        self.ops: list[Op] = []
+        self.sync = sync
+        self.refused: ProtocolViolation | None = None
+
+    @property
+    def local(self) -> bool:
+        """Whether no server has to be asked."""
+        return not self.message and all(
+            op.kind == CLOSE and op.frame[1][op.frame[2] + 5] == STATEMENT for op in self.ops
+        )
+
+
+def _call(text: bytes, kind: str = "execute") -> Call:
+    call = Call(text, kind=kind)
+    call.raw = ()  # until it is known that its answer may be kept
+    return call
+
+
+def of_query(conversation: Conversation, frame: Frame) -> Plan:
+    """The plan of a Query message."""
+    _, buffer, start, end = frame
+    plan = Plan(True)
+    plan.message = buffer[start:end]
+    text = frontend.parse_query(buffer, start, end)
+    call = _call(text)
+    known = conversation.home.known(text, conversation.encoding)
+    call.statement, call.quiet = known.statement, known.quiet
+    if known.statement.kind is Kind.SELECT:
+        call.raw = ("Q", text)
+    plan.calls.append(call)
+    return plan
+
+
+def of_function_call(conversation: Conversation, frame: Frame) -> Plan:
+    """The plan of a FunctionCall: it may do anything."""
+    _, buffer, start, end = frame
+    plan = Plan(True)
+    plan.message = buffer[start:end]
+    call = _call(b"")
+    call.statement = Statement("", Kind.UNCLASSIFIED, writes_anything=True, error="function_call")
+    plan.calls.append(call)
+    return plan
+
+
+def of_batch(conversation: Conversation, frames: list[Frame], sync: bool) -> Plan:
+    """The plan of extended messages."""
+    plan = Plan(sync)
+    fresh: dict[bytes, Prepared | None] = {}
+    statements, portals = conversation.statements, conversation.portals
+
+    def find(name: bytes) -> Prepared | None:
+        return fresh[name] if name in fresh else statements.get(name)
+
+    for frame in frames:
+        kind, buffer, start, end = frame
+        if kind == PARSE:
+            name, text, types = frontend.split_parse(buffer, start, end)
+            if name and find(name) is not None:
+                plan.refused = ProtocolViolation(
+                    f'prepared statement "{conversation.shown(name)}" already exists',
+                    sqlstate="42P05",
+                    fatal=False,
+                )
+                break
+            fresh[name] = prepared = conversation.prepared(text, types)
+            plan.ops.append(Op(kind, frame, name, prepared))
+        elif kind == BIND:
+            portal, name, rest = frontend.split_bind(buffer, start, end)
+            prepared_or_none = find(name)
+            portals[portal] = Portal(prepared_or_none, frame)
+            plan.ops.append(Op(kind, frame, name, prepared_or_none, rest))
+        elif kind == EXECUTE:
+            name, _ = frontend.parse_execute(buffer, start, end)
+            found = portals.get(name)
+            if found is not None and found.prepared is not None:
+                plan.calls.append(_executed(found))
+            plan.ops.append(Op(kind, frame, name, None))
+        else:
+            what, name = frontend.parse_describe(buffer, start, end)
+            prepared_or_none = find(name) if what == STATEMENT else None
+            plan.ops.append(Op(kind, frame, name, prepared_or_none))
+            if kind == CLOSE and what == STATEMENT:
+                fresh[name] = None
+            elif kind == CLOSE:
+                portals.pop(name, None)
+    if not plan.calls:
+        call = _call(b"", "command")
+        call.statement, call.quiet = NOTHING, True
+        plan.calls.append(call)
+    elif sync and plan.refused is None:
+        _cacheable(plan)
+    return plan
+
+
+def _executed(portal: Portal) -> Call:
+    prepared: Any = portal.prepared
+    call = _call(prepared.text)
+    call.bound = Bound(portal.frame)
+    call.statement, call.quiet = prepared.known.statement, prepared.known.quiet
+    if portal.executed:
+        call.kind = "fetch"  # its next rows: nothing for a cache
+    portal.executed = True
+    return call
+
+
+def _cacheable(plan: Plan) -> None:
+    """Give the one statement of *plan* a key for the cache, if it is asked for in the one way that is kept."""
+    ops = plan.ops
+    kinds = [op.kind for op in ops]
+    parsed = kinds[0] == PARSE
+    if parsed:
+        del kinds[0]
+    described = kinds == [BIND, DESCRIBE, EXECUTE]
+    if not described and kinds != [BIND, EXECUTE]:
+        return
+    bind, execute, call = ops[-len(kinds)], ops[-1], plan.calls[0]
+    prepared = bind.prepared
+    if prepared is None or call.kind != "execute" or prepared.known.statement.kind is not Kind.SELECT:
+        return
+    if execute.name or (parsed and ops[0].prepared is not prepared):
+        return
+    if described and ops[-2].frame[1][ops[-2].frame[2] + 5] != PORTAL:
+        return
+    _, buffer, _start, end = execute.frame
+    if buffer[end - 4 : end] != b"\0\0\0\0":
+        return  # in parts
+    _, bound, begin, finish = bind.frame
+    if bound[begin + 5]:
+        return  # a portal with a name stays to be asked again
+    call.raw = ("B", prepared.text, prepared.types, bound[bind.rest : finish], described)

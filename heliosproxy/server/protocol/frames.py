@@ -1,0 +1,134 @@
+"""Cutting a stream of bytes into messages.
+
+A message is a kind (one byte), a length that counts itself (four bytes) and a body (PostgreSQL, 55.7). `feed` gives
+the pieces of what was read, in order, together every byte once. A whole message within one read is a slice of it, not
+a copy; a message split over reads is collected, within its limit. Rows and COPY data are never collected: a run of
+them is one piece, which may begin and end within a message.
+"""
+
+from __future__ import annotations
+
+from . import limits
+from .errors import ProtocolViolation
+
+Piece = tuple[int, bytes, int, int]
+
+# From a client; the second ones hold names at most.
+_FRONTEND = dict.fromkeys(b"QPBdpF", limits.LARGE) | dict.fromkeys(b"CDEHSXcf", limits.SMALL)
+_BACKEND = dict.fromkeys(b"RKSZTDCIEN123nstAGHWdcvV", limits.LARGE)
+_COLLECT_AT_LEAST = 5
+
+
+class Frames:
+    """One direction of one connection.
+
+    Args:
+        backend: the stream is a server's; else a client's.
+
+    Attributes:
+        inside: bytes that are missing of the row or COPY data in whose middle the stream stands; 0 = between messages.
+        limits: the longest allowed message by kind; others are refused.
+    """
+
+    __slots__ = ("_backend", "_held", "_kind", "_missing", "_streamed", "inside", "limits")
+
+    def __init__(self, *, backend: bool) -> None:
+        self._backend = backend
+        self._streamed = b"Dd" if backend else b"d"
+        self._held: list[bytes] = []
+        self._missing = 0
+        self._kind = 0
+        self.inside = 0
+        self.limits = _BACKEND if backend else _FRONTEND
+
+    def feed(self, data: bytes) -> list[Piece]:
+        """The pieces of *data*: (kind, buffer, start, end).
+
+        Raises:
+            ProtocolViolation: no such message, or a length that cannot be.
+        """
+        pieces: list[Piece] = []
+        at, size = 0, len(data)
+        if self._held:
+            at = self._complete(data, pieces)
+            if at < 0:
+                return pieces
+        streamed, sizes = self._streamed, self.limits
+        run = -1  # where the run of streamed messages begins
+        if self.inside:
+            run = at
+            at += self.inside
+            self.inside = 0
+        while at < size:
+            kind = data[at]
+            if run >= 0 and kind != self._kind:
+                pieces.append((self._kind, data, run, at))
+                run = -1
+            if at + 5 > size:
+                break
+            length = int.from_bytes(data[at + 1 : at + 5], "big")
+            if not 4 <= length <= sizes.get(kind, -1):
+                self._refuse(kind, length)
+            end = at + 1 + length
+            if kind in streamed:
+                if run < 0:
+                    run = at
+                    self._kind = kind
+            elif end <= size:
+                pieces.append((kind, data, at, end))
+            else:
+                break
+            at = end
+        if run >= 0:
+            stop = min(at, size)
+            if stop > run:
+                pieces.append((self._kind, data, run, stop))
+            self.inside = max(0, at - size)
+        if at < size:
+            self._hold(data[at:])
+        return pieces
+
+    def _hold(self, rest: bytes) -> None:
+        self._held = [rest]
+        if len(rest) >= 5:
+            self._missing = int.from_bytes(rest[1:5], "big") + 1 - len(rest)
+        else:
+            self._missing = 0  # not even its length is known
+
+    def _complete(self, data: bytes, pieces: list[Piece]) -> int:
+        """Add to the message that is held; returns where the next begins, -1 when it is still not complete."""
+        at = 0
+        if not self._missing:
+            head = self._held[0]
+            need = 5 - len(head)
+            head += data[:need]
+            at = min(need, len(data))
+            self._held = [head]
+            if len(head) < 5:
+                return -1
+            kind, length = head[0], int.from_bytes(head[1:5], "big")
+            if not 4 <= length <= self.limits.get(kind, -1):
+                self._refuse(kind, length)
+            if kind in self._streamed:
+                self._held = []
+                self._kind = kind
+                pieces.append((kind, head, 0, 5))
+                self.inside = length - 4
+                return at
+            self._missing = length - 4
+        taken = min(self._missing, len(data) - at)
+        if taken:
+            self._held.append(data[at : at + taken])
+            self._missing -= taken
+        if self._missing:
+            return -1
+        whole = b"".join(self._held)
+        self._held = []
+        pieces.append((whole[0], whole, 0, len(whole)))
+        return at + taken
+
+    def _refuse(self, kind: int, length: int) -> None:
+        if kind not in self.limits:
+            side = "server" if self._backend else "frontend"
+            raise ProtocolViolation(f"invalid {side} message type {kind}")
+        raise ProtocolViolation("invalid message length")

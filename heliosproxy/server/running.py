@@ -1,0 +1,149 @@
+"""Listening, and running until told to stop: in this process, or in a thread of an application."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from ..config import from_options
+from ..errors import ConfigError
+from .client.link import Link
+from .login.users import Users, refuse_unsafe
+from .service import Service
+
+if TYPE_CHECKING:
+    from ..proxy import Proxy
+
+BACKLOG = 4096
+"""Clients that may wait to be accepted: more than 2,000 come within a second of a failover (hazards/wire.md, 16)."""
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's event loop where that is installed, else asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+async def listen(service: Service, addresses: Sequence[str]) -> list[asyncio.Server]:
+    """Listen on *addresses*: ``host:port``, or a folder for a Unix socket of port 5432, ``folder:port`` of another."""
+    loop = asyncio.get_running_loop()
+    servers: list[asyncio.Server] = []
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        if address.startswith("/"):
+            folder, number = (host, port) if host else (address, "5432")
+            path = os.path.join(folder, f".s.PGSQL.{number}")
+            servers.append(await loop.create_unix_server(lambda: Link(service), path, backlog=BACKLOG))
+        else:
+            servers.append(
+                await loop.create_server(
+                    lambda: Link(service), host.strip("[]") or None, int(port), backlog=BACKLOG
+                )
+            )
+    return servers
+
+
+class Serving:
+    """A server in a thread of this process, on a Unix socket of its own. Made by `heliosproxy.serve`.
+
+    Attributes:
+        proxy: whose path the clients take.
+        url: the connection string for any PostgreSQL client of this machine and user.
+    """
+
+    def __init__(self, proxy: Proxy, *, own: bool, addresses: Sequence[str] = ()) -> None:
+        self.proxy = proxy
+        self._own = own
+        config = proxy.config
+        self._users = Users(config.user, config.server.auth_query if config.server is not None else None)
+        refuse_unsafe(addresses, self._users, tls=False)
+        self._folder = "" if addresses else tempfile.mkdtemp(prefix="helios")
+        self._addresses = list(addresses) or [f"{self._folder}:5432"]
+        self._started = threading.Event()
+        self._error: BaseException | None = None
+        self._loop = new_loop()
+        self._stop = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="heliosproxy serve", daemon=True)
+        self._thread.start()
+        self._started.wait()
+        self._raise()
+
+    @property
+    def url(self) -> str:
+        """A connection string: host, port and database of the first address."""
+        from psycopg.conninfo import conninfo_to_dict
+
+        dsn = self.proxy.config.node[0].dsn.get_secret_value()
+        given = conninfo_to_dict(dsn)
+        user, database = given.get("user") or "", given.get("dbname") or given.get("user") or ""
+        host, _, port = self._addresses[0].rpartition(":")
+        return f"postgresql://{user}@/{database}?host={host}&port={port}"
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            self.close()
+            raise self._error
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._main())
+        except BaseException as error:  # noqa: BLE001 - told to whoever waits for the start
+            self._error = error
+        finally:
+            self._started.set()
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+            self._loop.close()
+
+    async def _main(self) -> None:
+        service = Service(self.proxy, self._users)
+        servers = await listen(service, self._addresses)
+        self._started.set()
+        await self._stop.wait()
+        for server in servers:
+            server.close()
+        await service.close()
+        if self._own:
+            self.proxy.close()
+
+    def close(self) -> None:
+        """Hang up on the clients, close the server connections, end the thread."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def serve(config: Any = "", **options: Any) -> Serving:
+    """A server in a thread of this process; see `heliosproxy.serve`."""
+    from ..proxy import Proxy
+
+    if isinstance(config, Proxy):
+        if options:
+            raise ConfigError(f"{', '.join(sorted(options))}: options of a Proxy are given when it is made")
+        return Serving(config, own=False)
+    made = from_options(options)
+    if config:
+        made = made.with_dsn(config)
+    if not made.node:
+        raise ConfigError("no server: give serve() a DSN, or a configuration with a [[node]]", key="node")
+    return Serving(Proxy(made), own=True)

@@ -1,0 +1,193 @@
+"""What serves the clients of one process: pools, logins, cancel requests."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from ..errors import TooManyRequests
+from ..pool.key import PoolKey
+from ..pool.pool import Pool
+from .client.conversation import Conversation
+from .home import Home
+from .login.answers import SASL, SASL_CONTINUE, SASL_FINAL
+from .login.errors import LoginRefused, wrong_password
+from .login.scram import MECHANISM, ServerScram
+from .login.users import Users
+from .protocol import backend, frontend
+from .upstream.exchange import Exchange
+from .upstream.opening import open_upstream, refusal
+from .upstream.target import Target
+
+if TYPE_CHECKING:
+    from ..proxy import Proxy
+    from .client.link import Link
+    from .client.startup import Greeting
+    from .upstream.connection import Upstream
+
+logger = logging.getLogger("heliosproxy.server")
+
+
+class Service:
+    """The clients of one process, and what they share.
+
+    Attributes:
+        proxy: whose path they take.
+        users: who may log in.
+        links: the clients that are connected, by their process number.
+    """
+
+    def __init__(self, proxy: Proxy, users: Users) -> None:
+        self.proxy = proxy
+        self.users = users
+        self.links: dict[int, Link] = {}
+        self._everybody: set[Link] = set()
+        self._homes: dict[PoolKey, Home] = {}
+        self._last_pid = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def arrived(self, link: Link) -> None:
+        """A client is connected; nothing is known of it yet."""
+        self._everybody.add(link)
+
+    def left(self, link: Link) -> None:
+        """A client is gone."""
+        self._everybody.discard(link)
+        self.links.pop(link.pid, None)
+
+    async def close(self) -> None:
+        """Hang up on everybody, clients and servers; returns when the sockets are closed, or after a second."""
+        for link in list(self._everybody):
+            link.transport.abort()
+        for task in self._tasks:
+            task.cancel()
+        for home in self._homes.values():
+            home.pool.close()
+        for _ in range(100):
+            if not self._everybody and not any(home.upstreams for home in self._homes.values()):
+                return
+            await asyncio.sleep(0.01)
+
+    # -- login ---------------------------------------------------------------------------------------
+
+    async def admit(self, link: Link, who: Greeting) -> Conversation:
+        """Let a client in; returns its conversation, after the greeting was written.
+
+        Raises:
+            psycopg.Error: the server refused the login, or one of the client's settings.
+            TooManyRequests: ``max_connections`` are open.
+        """
+        most = self.proxy.config.pool.max_connections
+        if most is not None and len(self.links) >= most:
+            raise TooManyRequests(f"{most} clients are connected, and that is pool.max_connections")
+        await self._authenticate(link, who)
+        home = self._home(who)
+        await self._ready(home)
+        session = home.session(who.settings)
+        conversation = Conversation(link, home, session)
+        reported = await self._prepared(home, conversation)
+        self._last_pid += 1
+        link.pid, link.key = self._last_pid, secrets.token_bytes(32 if who.minor >= 2 else 4)
+        self.links[link.pid] = link
+        greeting = [backend.authentication(0)]
+        greeting += [backend.parameter_status(name, value) for name, value in reported.items()]
+        greeting.append(backend.backend_key_data(link.pid, link.key))
+        greeting.append(backend.ready_for_query(b"I"))
+        link.write(b"".join(greeting))
+        return conversation
+
+    async def _authenticate(self, link: Link, who: Greeting) -> None:
+        """Make sure that it is who it says; raises LoginRefused."""
+        if self.users.trusting:
+            return
+        verifier = self.users.get(who.user)
+        scram = ServerScram(verifier or self.users.mock(who.user))
+        link.write(backend.authentication(SASL, MECHANISM + b"\0\0"))
+        body = await link.password()
+        mechanism, _, rest = body.partition(b"\0")
+        size = int.from_bytes(rest[:4], "big", signed=True)
+        if mechanism != MECHANISM or size != len(rest) - 4:
+            raise LoginRefused("client selected an invalid SASL authentication mechanism", "08P01")
+        link.write(backend.authentication(SASL_CONTINUE, scram.first(rest[4:])))
+        final = scram.final(await link.password())
+        if final is None or verifier is None:
+            raise wrong_password(who.user)
+        link.write(backend.authentication(SASL_FINAL, final))
+
+    def _home(self, who: Greeting) -> Home:
+        node = self.proxy.config.node[0]
+        dsn = node.dsn.get_secret_value()
+        parameters: dict[str, Any] = {"dbname": who.database}
+        key = PoolKey.of(f"{node.name} (wire)", dsn, **parameters)
+        home = self._homes.get(key)
+        if home is None:
+            target = Target.of(dsn, **parameters)
+
+            async def connect(_: Pool[Upstream]) -> Upstream:
+                return await open_upstream(self._homes[key], target)
+
+            pool = self.proxy.wire_pool(key, connect)
+            home = self._homes[key] = Home(self.proxy, pool, (dsn, parameters))
+        return home
+
+    async def _ready(self, home: Home) -> None:
+        """The first login tells what servers of this pool report."""
+        if home.harmless is None:
+            server = home.pool.try_lease() or await home.pool.lease_async()
+            home.pool.release(server)
+
+    async def _prepared(self, home: Home, conversation: Conversation) -> dict[bytes, bytes]:
+        """What a server reports to this client; asked with the client's settings where they are new."""
+        session = conversation.session
+        signature = session.settings.signature
+        found = home.reported if signature is None else home.validated.get(signature)
+        if found is not None and not home.session_mode:
+            return found
+        server = home.pool.try_lease(signature) or await home.pool.lease_async(signature)
+        session.take(server, conversation)
+        commands = session.to_restore(server)
+        if commands:
+            done: asyncio.Future[Exchange] = asyncio.get_running_loop().create_future()
+            server.exchanges.append(Exchange(None, done.set_result))
+            server.send(frontend.query(b";".join(commands)))
+            exchange = await done
+            if exchange.error:
+                server.settings, server.signature, server.last = session.settings.values, object(), None
+                server.tainted = True
+                conversation.close()
+                raise refusal(exchange.error)
+        reported = dict(server.reported)
+        if signature is not None:
+            if len(home.validated) > 1000:
+                home.validated.clear()
+            home.validated[signature] = reported
+        if not home.session_mode:
+            conversation.give_back()
+        return reported
+
+    # -- cancel --------------------------------------------------------------------------------------
+
+    def cancel(self, pid: int, key: bytes) -> None:
+        """Cancel what the client with this process number runs, if *key* is its own."""
+        link = self.links.get(pid)
+        if link is None or not hmac.compare_digest(link.key, key) or link.conversation is None:
+            return
+        server = link.conversation.running
+        if server is not None:
+            task = asyncio.get_running_loop().create_task(self._cancel(server))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _cancel(self, server: Upstream) -> None:
+        with server.kept():
+            target: Target = server.address
+            try:
+                reader, writer = await target.connect()
+                writer.write(frontend.cancel_request(server.backend_pid, server.secret))
+                await reader.read()  # the server hangs up once the request is delivered
+                writer.close()
+            except OSError as error:
+                logger.warning("a cancel request could not be delivered to %s: %s", target, error)

@@ -1,0 +1,1 @@
+"""Server connections of the wire face."""

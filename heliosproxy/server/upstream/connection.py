@@ -1,0 +1,350 @@
+"""A real server connection, spoken to by our own codec: what the pool holds, and what asyncio calls.
+
+Whoever leases it (`holder`) appends an `Exchange` for everything it sends that ends in ReadyForQuery. Replies are
+forwarded as they come, in slices of what was read; nothing is collected but what a script or the cache wants.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ...pool.server import Server
+from ...state.settings import EMPTY, Values
+from ..protocol import backend, frontend
+from ..protocol.errors import ProtocolViolation
+from ..protocol.frames import Frames, Piece
+from .exchange import UNIT_ENDS, Exchange, Insert, Unit
+from .known import Known
+
+logger = logging.getLogger("heliosproxy.server")
+
+READY, ERROR, NOTICE, PARAMETER, NOTIFICATION = b"ZENSA"
+COPY_IN, COPY_BOTH, COMPLETE = b"GWC"
+_UNASKED = frozenset((NOTICE, PARAMETER, NOTIFICATION))
+IDLE = ord("I")
+FAILED = ord("E")
+
+
+class Upstream(Server):
+    """One server connection of the wire face. Made when its login is complete.
+
+    Attributes:
+        holder: the conversation that leases it; None while it is idle.
+        exchanges: what is on its way, the oldest first.
+        prepared: the statements that it knows by names of ours.
+        reported: its ParameterStatus, by name.
+        status: transaction status after the last exchange: I, T or E.
+        backend_pid, secret: for cancel requests.
+        settings, tainted, streamed, last, parameters: as `heliosproxy.drivers.pgserver.PGServer` has them.
+        final: the ErrorResponse with which it ended; b"" = it gave none.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_frames",
+        "_paused",
+        "address",
+        "backend_pid",
+        "cancels",
+        "closed",
+        "exchanges",
+        "final",
+        "gone",
+        "holder",
+        "last",
+        "parameters",
+        "parted",
+        "prepared",
+        "reported",
+        "secret",
+        "settings",
+        "status",
+        "streamed",
+        "tainted",
+        "transport",
+    )
+
+    def __init__(
+        self,
+        transport: Any,
+        reported: dict[bytes, bytes],
+        pid: int,
+        secret: bytes,
+        address: Any,
+        closed: Callable[[Upstream], None],
+    ) -> None:
+        super().__init__()
+        self.transport = transport
+        self.reported = reported
+        self.backend_pid = pid
+        self.secret = secret
+        self.address = address
+        self.closed = closed
+        self.holder: Any = None
+        self.exchanges: deque[Exchange] = deque()
+        self.prepared = Known()
+        self.settings: Values = EMPTY
+        self.tainted = self.streamed = False
+        self.last: object = None
+        self.parameters: Any = None
+        self.status = IDLE
+        self.final = b""
+        self.gone = False
+        self.cancels = 0
+        self.parted = False
+        self._frames = Frames(backend=True)
+        self._paused = False
+
+    # -- for the pool --------------------------------------------------------------------------------
+
+    def alive(self) -> bool:
+        return not self.gone and not self.transport.is_closing()
+
+    def close(self) -> None:
+        if not self.gone:
+            self.transport.write(frontend.TERMINATE)
+            self.transport.close()
+
+    def orphan(self) -> None:
+        self.gone = True
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """A cancel request is under way: the connection is not given to anybody else meanwhile."""
+        self.cancels += 1
+        try:
+            yield
+        finally:
+            self.cancels -= 1
+            if not self.cancels and self.parted:
+                self.parted = False
+                self.part()
+
+    def part(self) -> None:
+        """Back to the pool, or out of it where it is in no state for that; once no cancel request is under way."""
+        self.holder = None
+        if self.cancels and self.alive():
+            self.parted = True
+        elif self.clean():
+            self.pool.release(self)
+        else:
+            self.pool.discard(self)
+
+    # -- for the session -----------------------------------------------------------------------------
+
+    def failed(self) -> bool:
+        """Whether it is in a failed transaction."""
+        return self.status == FAILED
+
+    def clean(self) -> bool:
+        """Whether it may go back to the pool as it is: no transaction, no reply outstanding."""
+        return self.status == IDLE and not self.exchanges and self.alive()
+
+    def forget_prepared(self) -> bool:
+        """What was prepared is gone, or stale; whether there was anything."""
+        return self.prepared.clear()
+
+    def forget(self) -> None:
+        """After DISCARD ALL."""
+        self.prepared.clear()
+        self.settings = EMPTY
+        self.tainted = False
+        self.signature = None
+        self.last = None
+
+    def send(self, data: bytes) -> None:
+        """Send *data*; what it is answered with must be in `exchanges`."""
+        self.transport.write(data)
+
+    # -- what asyncio calls --------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take replies apart, and pass them on."""
+        try:
+            self._take(self._frames.feed(data))
+        except ProtocolViolation as violation:
+            logger.error("server %s broke the protocol: %s", self.address, violation)
+            self.transport.abort()
+        except Exception:  # a mistake of ours: nobody may wait for what will not come
+            logger.exception("a reply of server %s could not be handled", self.address)
+            self.transport.abort()
+
+    def _take(self, pieces: list[Piece]) -> None:
+        out: list[tuple[bytes, int, int]] = []
+        exchanges = self.exchanges
+        for kind, buffer, start, end in pieces:
+            exchange = exchanges[0] if exchanges else None
+            if kind in _UNASKED:
+                forward = self._unasked(kind, buffer, start, end, exchange)
+                client = exchange.client if exchange is not None else self.holder
+            elif exchange is None:
+                if kind == ERROR:
+                    self.final = buffer[start:end]
+                continue
+            elif kind == READY:
+                self._ready(exchange, buffer, start, end, out)
+                out = []
+                continue
+            else:
+                client = exchange.client
+                forward = self._reply(exchange, kind, buffer, start, end, out)
+            if forward and client is not None:
+                if out and out[-1][0] is buffer and out[-1][2] == start:
+                    out[-1] = (buffer, out[-1][1], end)
+                else:
+                    out.append((buffer, start, end))
+                if exchange is None:
+                    self._flush(client, None, out)
+                    out = []
+            if exchange is not None and exchange.script:
+                self._inserts(exchange, out)
+        if out:
+            self._flush(exchanges[0].client, exchanges[0], out)
+
+    def _unasked(self, kind: int, buffer: bytes, start: int, end: int, exchange: Exchange | None) -> bool:
+        """Whether a message that answers nothing is for whoever uses this connection now."""
+        if kind == PARAMETER:
+            name, value = backend.parse_parameter_status(buffer, start, end)
+            self.reported[name] = value
+        if exchange is not None:
+            exchange.tee = None  # no part of the answer, so the answer is not kept
+        # What our own commands cause is not the client's affair, except what others have told it.
+        return kind == NOTIFICATION or exchange is None or exchange.client is not None
+
+    def _reply(
+        self,
+        exchange: Exchange,
+        kind: int,
+        buffer: bytes,
+        start: int,
+        end: int,
+        out: list[tuple[bytes, int, int]],
+    ) -> bool:
+        """Whether a message of a reply is forwarded."""
+        if kind == ERROR:
+            refusal = exchange.refusal if not exchange.script else b""
+            if not exchange.error:
+                exchange.error = refusal or buffer[start:end]
+            exchange.copying = False
+            exchange.tee = None
+            if exchange.script:
+                exchange.script.clear()
+            if exchange.ahead:
+                exchange.ahead = 0
+                if exchange.script is None:
+                    self.send(frontend.SYNC)  # a Query behind a failed BEGIN is skipped, and ends nothing
+            if refusal:
+                out.append((refusal, 0, len(refusal)))
+            return not refusal
+        if exchange.ahead:
+            exchange.ahead -= kind in UNIT_ENDS
+            return False
+        if kind == COMPLETE:
+            exchange.tag = buffer[start + 5 : end - 1]
+            exchange.copying = False
+        elif kind in (COPY_IN, COPY_BOTH):
+            exchange.copying = True
+        script = exchange.script
+        if script is None:
+            return True
+        if not script:
+            return True  # between the end of what was sent so far and more of it
+        unit: Any = script[0]
+        if kind in UNIT_ENDS:
+            script.popleft()
+            if unit.done is not None:
+                unit.done()
+        forward: bool = unit.forward
+        return forward
+
+    def _inserts(self, exchange: Exchange, out: list[tuple[bytes, int, int]]) -> None:
+        script: Any = exchange.script
+        while script and script[0].__class__ is Insert:
+            insert = script.popleft()
+            if insert.done is not None:
+                insert.done()
+            if insert.data:
+                out.append((insert.data, 0, len(insert.data)))
+
+    def _ready(
+        self, exchange: Exchange, buffer: bytes, start: int, end: int, out: list[tuple[bytes, int, int]]
+    ) -> None:
+        self.status = exchange.status = buffer[end - 1]
+        self.exchanges.popleft()
+        client = exchange.client
+        if client is None:
+            exchange.done(exchange)
+            return
+        if exchange.tee is not None:
+            for data, first, last in out:
+                exchange.keep(data[first:last])
+        if out and out[-1][0] is buffer and out[-1][2] == start:
+            out[-1] = (buffer, out[-1][1], end)
+        else:
+            out.append((buffer, start, end))
+        # Settled before the client can see that it is over: who reads its answer reads what it wrote.
+        exchange.done(exchange)
+        exchange.tee = None
+        self._flush(client, exchange, out)
+        client.pump()
+
+    def _flush(self, client: Any, exchange: Exchange | None, out: list[tuple[bytes, int, int]]) -> None:
+        if client is None:
+            return
+        if exchange is not None:
+            exchange.forwarded = True
+            if exchange.tee is not None:
+                for buffer, start, end in out:
+                    exchange.keep(buffer[start:end])
+        write = client.write
+        for buffer, start, end in out:
+            write(buffer if start == 0 and end == len(buffer) else buffer[start:end])
+        if client.choked and not self._paused and not self.gone:
+            self._paused = True
+            self.transport.pause_reading()
+            client.when_unchoked(self.go_on)
+
+    def go_on(self) -> None:
+        """The client takes data again."""
+        if self._paused:
+            self._paused = False
+            if not self.gone and not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    @property
+    def middle(self) -> bool:
+        """Whether what was forwarded last ends within a message."""
+        return self._frames.inside > 0
+
+    def connection_made(self, transport: Any) -> None:
+        """Nothing: the login was on the same transport."""
+
+    def eof_received(self) -> bool:
+        """The server has hung up; so do we."""
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Whoever waits for something learns that it will not come."""
+        self.gone = True
+        self.closed(self)
+        holder, exchanges = self.holder, list(self.exchanges)
+        self.exchanges.clear()
+        if holder is not None:
+            holder.server_gone(self, exchanges)
+
+    def pause_writing(self) -> None:
+        """The server takes no more data for now: neither do we."""
+        if self.holder is not None:
+            self.holder.hold_reading(True)
+
+    def resume_writing(self) -> None:
+        """The server takes data again."""
+        if self.holder is not None:
+            self.holder.hold_reading(False)
+
+
+__all__ = ["Exchange", "Insert", "Unit", "Upstream"]

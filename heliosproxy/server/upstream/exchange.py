@@ -1,0 +1,118 @@
+"""What is expected from a server connection up to its next ReadyForQuery, and what becomes of it.
+
+A client's messages and ours travel together, so their replies must be told apart. In the extended protocol each
+message is answered by one reply, a *unit*, that ends with a message of a kind of its own; a `script` says unit by
+unit what to do. After an error nothing comes but ReadyForQuery (PostgreSQL, 55.2.3), so an error ends the script.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+# The message that ends the reply to Parse, Bind, Close, Describe and Execute.
+UNIT_ENDS = frozenset(b"123TnCIs")
+
+
+class Unit:
+    """The reply to one message of the extended protocol.
+
+    Attributes:
+        forward: the client has asked for it; else it is ours, and stays here.
+        done: called when it has arrived, without error; None = nothing to do.
+    """
+
+    __slots__ = ("done", "forward")
+
+    def __init__(self, forward: bool, done: Callable[[], None] | None = None) -> None:
+        self.forward = forward
+        self.done = done
+
+
+class Insert:
+    """What the client gets at this place although no server says it.
+
+    Attributes:
+        data: messages; b"" where only *done* matters.
+        done: called when its place is reached.
+    """
+
+    __slots__ = ("data", "done")
+
+    def __init__(self, data: bytes, done: Callable[[], None] | None = None) -> None:
+        self.data = data
+        self.done = done
+
+
+Script = deque[Unit | Insert]
+BEGIN_UNITS = 3  # Parse, Bind and Execute of a BEGIN that travels ahead
+
+
+class Exchange:
+    """One conversation with a server connection, up to ReadyForQuery.
+
+    Attributes:
+        client: who gets the replies; None = nobody, they are swallowed.
+        script: unit by unit; None = everything is forwarded.
+        ahead: units of ours before the client's first: the BEGIN that was promised.
+        synced: what ends it was sent (Query, Sync, FunctionCall); else more may follow in it.
+        copying: the server waits for COPY data of the client.
+        copied: the client has ended its COPY data, and a Sync of its may follow that belongs to them.
+        refusal: what the client gets instead of the error that we made the server report; b"" = none.
+        tee: what was forwarded, for the cache; None = not wanted, or too much.
+        room: bytes that *tee* may still take.
+        tag: the last command tag; b"" before one came.
+        error: the first ErrorResponse, whole; b"" = none came.
+        status: the transaction status at its end: I, T or E; 0 before.
+        forwarded: some of the reply has reached the client.
+    """
+
+    __slots__ = (
+        "ahead",
+        "client",
+        "copied",
+        "copying",
+        "done",
+        "error",
+        "forwarded",
+        "refusal",
+        "room",
+        "script",
+        "status",
+        "synced",
+        "tag",
+        "tee",
+    )
+
+    def __init__(
+        self,
+        client: Any,
+        done: Callable[[Exchange], None],
+        script: Script | None = None,
+        *,
+        synced: bool = True,
+    ) -> None:
+        self.client = client
+        self.done = done
+        self.script = script
+        self.ahead = 0
+        self.synced = synced
+        self.copying = self.copied = False
+        self.refusal = b""
+        self.tee: list[bytes] | None = None
+        self.room = 0
+        self.tag = b""
+        self.error = b""
+        self.status = 0
+        self.forwarded = False
+
+    def keep(self, data: bytes) -> None:
+        """Keep *data*, which was forwarded, if the cache wants it."""
+        tee = self.tee
+        if tee is not None:
+            self.room -= len(data)
+            if self.room < 0:
+                self.tee = None
+            else:
+                tee.append(data)

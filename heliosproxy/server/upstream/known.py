@@ -1,0 +1,49 @@
+"""The prepared statements that one server connection knows, by names of ours."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection
+from itertools import islice
+
+MOST = 500
+"""Statements kept prepared on one server connection: each costs it some 10 to 100 kB for its plan."""
+
+
+class Known:
+    """What one server connection has prepared, the longest unused first.
+
+    Attributes:
+        unnamed: what its unnamed statement is, as far as we prepared it; None = nobody can tell.
+    """
+
+    __slots__ = ("_names", "unnamed")
+
+    def __init__(self) -> None:
+        self._names: OrderedDict[bytes, None] = OrderedDict()
+        self.unnamed: object = None
+
+    def __contains__(self, name: bytes) -> bool:
+        if name in self._names:
+            self._names.move_to_end(name)
+            return True
+        return False
+
+    def add(self, name: bytes) -> None:
+        """*name* was prepared."""
+        self._names[name] = None
+
+    def discard(self, name: bytes) -> None:
+        """*name* was closed."""
+        self._names.pop(name, None)
+
+    def surplus(self, coming: Collection[bytes]) -> list[bytes]:
+        """Names to be closed now that *coming* are added."""
+        return list(islice(self._names, max(0, len(self._names) + len(coming) - MOST)))
+
+    def clear(self) -> bool:
+        """Nothing is prepared any more; whether something was."""
+        found = bool(self._names)
+        self._names.clear()
+        self.unnamed = None
+        return found
