@@ -37,6 +37,8 @@ class PGServer(Server):
         parameters: what it reported, cached by the face; None when it may have changed.
     """
 
+    names_recur = False  # psycopg numbers what it prepares
+
     __slots__ = (
         "_poll",
         "backend_pid",
@@ -101,11 +103,12 @@ class PGServer(Server):
         """Notices and notifications go to nobody."""
         self.pgconn.notice_handler = self.pgconn.notify_handler = None
 
-    def forget_prepared(self) -> bool:
-        """What psycopg prepared is gone, or stale: it prepares anew; whether there was anything."""
-        found: bool = self.prepared.clear()
+    def forget_prepared(self) -> list[bytes]:
+        """What psycopg prepared is gone, or stale: it prepares anew. Returns the names there were."""
+        names = list(self.prepared._names.values())
+        self.prepared.clear()
         self.prepared._to_flush.clear()
-        return found
+        return names
 
     def forget(self) -> None:
         """After DISCARD ALL: nothing is prepared, nothing is set."""

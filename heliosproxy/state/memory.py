@@ -105,8 +105,10 @@ class Memory:
         if server.ddl_epoch != self.pool.ddl_epoch:
             # Plans made before the DDL fail with 0A000 "cached plan must not change result type".
             server.ddl_epoch = self.pool.ddl_epoch
-            # A pinned session keeps its own PREPARE; the names that we give do not recur.
-            if server.forget_prepared() and not self.pins:
+            stale = server.forget_prepared()
+            if self.pins:  # it keeps its own PREPARE
+                commands += [b"DEALLOCATE " + name for name in stale if server.names_recur]
+            elif stale:
                 commands.append(b"DEALLOCATE ALL")
         if have != self.settings.values:
             commands += restore.commands(have, self.settings.values, self.encoding)

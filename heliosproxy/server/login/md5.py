@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import string
 
 from .scram import Verifier, prepared
 
 SALT = 4
 """Bytes of the salt in AuthenticationMD5Password."""
 
-_HEX = frozenset(string.hexdigits)
+_HEX = frozenset("0123456789abcdef")
 
 
 def _hex(data: bytes) -> bytes:
@@ -42,7 +41,7 @@ def md5_answer(stored: str, salt: bytes) -> bytes:
         stored: as `md5_of` has it.
         salt: `SALT` bytes.
     """
-    return b"md5" + _hex(stored[3:].lower().encode("ascii", "replace") + salt)
+    return b"md5" + _hex(stored[3:].encode() + salt)
 
 
 def md5_matches(stored: str, salt: bytes, answer: bytes) -> bool:
@@ -62,7 +61,7 @@ def password_matches(secret: Verifier | str, user: str, password: bytes) -> bool
     """
     text = password.decode("utf-8", "surrogateescape")
     if isinstance(secret, str):
-        return hmac.compare_digest(secret[3:].lower().encode("ascii", "replace"), md5_of(user, text)[3:].encode())
+        return hmac.compare_digest(secret.encode(), md5_of(user, text).encode())
     salted = hashlib.pbkdf2_hmac("sha256", prepared(text), secret.salt, secret.iterations)
     client_key = hmac.digest(salted, b"Client Key", "sha256")
     return hmac.compare_digest(hashlib.sha256(client_key).digest(), secret.stored_key)

@@ -35,7 +35,9 @@ def listener(cert: str, key: str, client_ca: str | None = None) -> ssl.SSLContex
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET  # sessions are never resumed, as in PostgreSQL
+    context.options |= (
+        ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
+    )  # sessions are never resumed, as in PostgreSQL
     context.num_tickets = 0
     context.set_alpn_protocols([ALPN])
     _load_pair(context, cert, key, "")
@@ -84,7 +86,9 @@ class UpstreamTls:
     def check(self, ssl_object: ssl.SSLObject | ssl.SSLSocket) -> None:
         """After the handshake; raises LoginRefused: the server began TLS directly without agreeing to ALPN."""
         if self.direct and not spoke_alpn(ssl_object):
-            raise LoginRefused("the server began TLS directly, but did not agree by ALPN to speak PostgreSQL's protocol")
+            raise LoginRefused(
+                "the server began TLS directly, but did not agree by ALPN to speak PostgreSQL's protocol"
+            )
 
 
 def upstream(
@@ -141,7 +145,9 @@ def upstream(
     if ssl_max_protocol_version:
         context.maximum_version = _version("ssl_max_protocol_version", ssl_max_protocol_version)
         if context.maximum_version < context.minimum_version:
-            raise ConfigError("ssl_max_protocol_version is below ssl_min_protocol_version: no version is left")
+            raise ConfigError(
+                "ssl_max_protocol_version is below ssl_min_protocol_version: no version is left"
+            )
     _trust(context, mode, system, sslrootcert, sslcrl, sslcrldir, folder)
     _show(context, sslcertmode, sslcert, sslkey, sslpassword, folder)
     context.check_hostname = mode == "verify-full"
@@ -202,7 +208,9 @@ def _load_pair(context: ssl.SSLContext, cert: str, key: str, password: str) -> N
         context.load_cert_chain(cert, key, lambda: password)
     except (ssl.SSLError, ValueError) as error:
         reason = getattr(error, "reason", None) or "the passphrase is missing or wrong"
-        raise ConfigError(f'certificate file "{cert}" and key file "{key}" cannot be used: {reason}') from None
+        raise ConfigError(
+            f'certificate file "{cert}" and key file "{key}" cannot be used: {reason}'
+        ) from None
 
 
 def _load_authorities(context: ssl.SSLContext, path: str) -> None:
@@ -221,7 +229,9 @@ def _load_revoked(context: ssl.SSLContext, path: str | None, folder: str | None)
     try:
         context.load_verify_locations(cafile=path, capath=folder)
     except ssl.SSLError as error:
-        raise ConfigError(f'certificate revocation list "{path}" cannot be used: {error.reason or error}') from None
+        raise ConfigError(
+            f'certificate revocation list "{path}" cannot be used: {error.reason or error}'
+        ) from None
     context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
 
 

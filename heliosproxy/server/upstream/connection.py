@@ -6,10 +6,11 @@ forwarded as they come, in slices of what was read; nothing is collected but wha
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ...pool.server import Server
@@ -43,9 +44,12 @@ class Upstream(Server):
         final: the ErrorResponse with which it ended; b"" = it gave none.
     """
 
+    names_recur = True  # they are made of the text
+
     __slots__ = (
         "__weakref__",
         "_frames",
+        "_loop",
         "_paused",
         "address",
         "backend_pid",
@@ -98,6 +102,7 @@ class Upstream(Server):
         self.parted = False
         self._frames = Frames(backend=True)
         self._paused = False
+        self._loop = asyncio.get_running_loop()
 
     # -- for the pool --------------------------------------------------------------------------------
 
@@ -105,6 +110,14 @@ class Upstream(Server):
         return not self.gone and not self.transport.is_closing()
 
     def close(self) -> None:
+        # Any thread may ask for it: one that gives its own server connection back, or closes the Proxy.
+        if asyncio._get_running_loop() is self._loop:
+            self._close()
+        else:
+            with suppress(RuntimeError):  # the loop is closed, and the socket with it
+                self._loop.call_soon_threadsafe(self._close)
+
+    def _close(self) -> None:
         if not self.gone:
             self.transport.write(frontend.TERMINATE)
             self.transport.close()
@@ -144,8 +157,8 @@ class Upstream(Server):
         """Whether it may go back to the pool as it is: no transaction, no reply outstanding."""
         return self.status == IDLE and not self.exchanges and self.alive()
 
-    def forget_prepared(self) -> bool:
-        """What was prepared is gone, or stale; whether there was anything."""
+    def forget_prepared(self) -> list[bytes]:
+        """What was prepared is gone, or stale. Returns the names there were."""
         return self.prepared.clear()
 
     def forget(self) -> None:

@@ -41,9 +41,9 @@ class Known:
         """Names to be closed now that *coming* are added."""
         return list(islice(self._names, max(0, len(self._names) + len(coming) - MOST)))
 
-    def clear(self) -> bool:
-        """Nothing is prepared any more; whether something was."""
-        found = bool(self._names)
+    def clear(self) -> list[bytes]:
+        """Nothing is prepared any more; returns what was."""
+        found = list(self._names)
         self._names.clear()
         self.unnamed = None
         return found
