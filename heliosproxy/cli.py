@@ -1,4 +1,4 @@
-"""The command line: ``heliosproxy check | demo``."""
+"""The command line: ``heliosproxy check | serve | demo``."""
 
 from __future__ import annotations
 
@@ -46,6 +46,53 @@ def check(file: Annotated[Path, typer.Argument(help="The configuration, a TOML f
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
     typer.echo(report(config), nl=False)
+
+
+@app.command()
+def serve(
+    dsn: Annotated[str, typer.Argument(help="The database, where no file names one.")] = "",
+    file: Annotated[
+        Path | None, typer.Option("--config", "-c", help="The configuration, a TOML file.")
+    ] = None,
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="host:port, or a folder for a Unix socket; may be repeated. Default 127.0.0.1:6432."
+        ),
+    ] = None,
+    mode: Annotated[str | None, typer.Option(help="session, transaction or statement.")] = None,
+    cache: Annotated[
+        bool, typer.Option("--cache", help="Answer from memory what was not written since.")
+    ] = False,
+) -> None:
+    """Speak the PostgreSQL protocol to any client, and share a few connections to the database among all.
+
+    SIGTERM ends it when the open transactions have ended, Ctrl-C at once. Exit status 2: it cannot be started so.
+    """
+    import logging
+
+    from heliosproxy.config import Config
+    from heliosproxy.errors import ConfigError, UnsupportedError
+    from heliosproxy.server.main import run
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    overrides: dict[str, object] = {}
+    if listen:
+        overrides["server.listen"] = listen
+    if mode:
+        overrides["pool.mode"] = mode
+    if cache:
+        overrides["cache.enabled"] = True
+    try:
+        config = Config.load(file, overrides=overrides)
+        if config.server is None:
+            config = Config.load(file, overrides={**overrides, "server.listen": ["127.0.0.1:6432"]})
+        if dsn:
+            config = config.with_dsn(dsn)
+        run(config, lambda addresses: typer.echo(f"listening on {', '.join(addresses)}"))
+    except (ConfigError, UnsupportedError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
 
 
 @app.command()

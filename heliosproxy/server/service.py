@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import logging
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TooManyRequests
@@ -24,6 +25,7 @@ from .upstream.target import Target
 
 if TYPE_CHECKING:
     from ..proxy import Proxy
+    from ..session import Session
     from .client.link import Link
     from .client.startup import Greeting
     from .upstream.connection import Upstream
@@ -58,6 +60,16 @@ class Service:
         self._everybody.discard(link)
         self.links.pop(link.pid, None)
 
+    async def drain(self, seconds: float, hurry: asyncio.Event) -> None:
+        """Hang up on every client as soon as it has nothing under way; returns when none is left, or it is time."""
+        end = asyncio.get_running_loop().time() + seconds
+        while self._everybody and not hurry.is_set() and asyncio.get_running_loop().time() < end:
+            for link in list(self._everybody):
+                if link.conversation is None or link.conversation.at_rest:
+                    link.dismiss()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(hurry.wait(), 0.05)
+
     async def close(self) -> None:
         """Hang up on everybody, clients and servers; returns when the sockets are closed, or after a second."""
         for link in list(self._everybody):
@@ -89,8 +101,7 @@ class Service:
         session = home.session(who.settings)
         conversation = Conversation(link, home, session)
         reported = await self._prepared(home, conversation)
-        self._last_pid += 1
-        link.pid, link.key = self._last_pid, secrets.token_bytes(32 if who.minor >= 2 else 4)
+        link.pid, link.key = self._pid(session), secrets.token_bytes(32 if who.minor >= 2 else 4)
         self.links[link.pid] = link
         greeting = [backend.authentication(0)]
         greeting += [backend.parameter_status(name, value) for name, value in reported.items()]
@@ -98,6 +109,15 @@ class Service:
         greeting.append(backend.ready_for_query(b"I"))
         link.write(b"".join(greeting))
         return conversation
+
+    def _pid(self, session: Session) -> int:
+        """The process number that a client is told: of its server process where it keeps that for good."""
+        if "session" in session.pins and session.server.backend_pid not in self.links:
+            return int(session.server.backend_pid)
+        self._last_pid += 1
+        while self._last_pid in self.links:
+            self._last_pid += 1
+        return self._last_pid
 
     async def _authenticate(self, link: Link, who: Greeting) -> None:
         """Make sure that it is who it says; raises LoginRefused."""

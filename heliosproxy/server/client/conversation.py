@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -25,7 +27,7 @@ from ..protocol.errors import ProtocolViolation
 from ..upstream.exchange import BEGIN_UNITS, Exchange, Insert
 from . import replies
 from .encode import Encoder
-from .plan import Frame, Plan, of_batch, of_function_call, of_query
+from .plan import STATEMENT, Frame, Op, Plan, of_batch, of_function_call, of_query
 from .statements import Portal, Prepared
 
 if TYPE_CHECKING:
@@ -78,6 +80,16 @@ class Conversation:
         return self._exchange is not None or self._task is not None
 
     @property
+    def own_names(self) -> bool:
+        """Whether its names of statements are those of its server connection: it keeps that for good."""
+        return "session" in self.session.pins
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing would be lost if it ended now: no statement under way, no transaction open."""
+        return not self.busy and not self._batch and self.session.tx.status in (Status.IDLE, Status.PROMISED)
+
+    @property
     def choked(self) -> bool:
         """Whether the client takes no more data for now."""
         return bool(self.link.choked)
@@ -96,6 +108,9 @@ class Conversation:
         while inbox and self._task is None and not self._closed:
             exchange = self._exchange
             kind = inbox[0][0]
+            if kind & 0xFF == COPY_DATA and self.session.server is not None and self.session.server.partial:
+                self._copy(exchange, inbox.popleft())  # the rest of a message, whatever has become of the COPY
+                continue
             if exchange is not None:
                 if exchange.copying or (exchange.copied and kind == SYNC):
                     self._copy(exchange, inbox.popleft())
@@ -132,13 +147,16 @@ class Conversation:
             self._begin(of_function_call(self, frame))
         elif kind == TERMINATE:
             self.link.close()
-        elif kind not in _COPYING:  # of a COPY that has failed meanwhile: nobody waits for it
+        elif kind & 0xFF not in _COPYING:  # of a COPY that has failed meanwhile: nobody waits for it
             raise ProtocolViolation(f"invalid frontend message type {kind}")
 
-    def _copy(self, exchange: Exchange, frame: Frame) -> None:
+    def _copy(self, exchange: Any, frame: Frame) -> None:
         kind, buffer, start, end = frame
         server: Upstream = self.session.server
-        if kind in _COPYING or kind in (SYNC, FLUSH):
+        if kind & 0xFF == COPY_DATA:
+            server.send(buffer[start:end])
+            server.partial = kind != COPY_DATA
+        elif kind in (COPY_DONE, COPY_FAIL, SYNC, FLUSH):
             server.send(buffer[start:end])
             if kind in (COPY_DONE, COPY_FAIL):
                 exchange.copying = False
@@ -161,7 +179,7 @@ class Conversation:
             if self._exchange is not None:
                 self._more(plan)
                 return
-            if plan.local:
+            if plan.local and not self.own_names:
                 self._answer_locally(plan)
                 return
             if call.raw and session.path.lookup:
@@ -537,6 +555,14 @@ class Conversation:
         """The statement of *text* with parameter *types*, shared by all that prepare it."""
         path = self.session.settings.values.get("search_path", "")
         return self.home.prepared(text, types, path, self.encoding)
+
+    def noted(self, op: Op) -> Callable[[], None] | None:
+        """What is to be noted when the server has accepted *op*, whose names are its own."""
+        if op.kind == PARSE and op.prepared is not None:
+            return partial(self.parsed, op.name, op.prepared)
+        if op.kind == CLOSE and op.frame[1][op.frame[2] + 5] == STATEMENT:
+            return partial(self.closed_statement, op.name)
+        return None
 
     def parsed(self, name: bytes, prepared: Prepared) -> None:
         """The server accepted a Parse: the client's *name* stands for *prepared* now."""

@@ -26,11 +26,12 @@ PostgreSQL finds a generic plan as good (PREPARE, Notes). Texts that come once o
 class Encoder:
     """What is sent to *upstream* for a plan, and the script by which its replies are taken apart."""
 
-    __slots__ = ("_coming", "_conversation", "_unnamed", "_upstream", "out", "script")
+    __slots__ = ("_coming", "_conversation", "_own", "_unnamed", "_upstream", "out", "script")
 
     def __init__(self, conversation: Conversation, upstream: Upstream) -> None:
         self._conversation = conversation
         self._upstream = upstream
+        self._own = conversation.own_names
         self._coming: set[bytes] = set()
         self._unnamed: Any = upstream.prepared.unnamed
         self.out: list[bytes] = []
@@ -44,7 +45,9 @@ class Encoder:
     def ops(self, plan: Plan) -> None:
         """The messages of *plan*."""
         for op in plan.ops:
-            if op.kind == PARSE:
+            if self._own:
+                self._raw(op, self._conversation.noted(op))
+            elif op.kind == PARSE:
                 self._parse(op)
             elif op.kind == BIND:
                 self._bind(op)

@@ -153,6 +153,12 @@ class Link(asyncio.Protocol):
         if not self.transport.is_closing():
             self.transport.close()
 
+    def dismiss(self) -> None:
+        """The proxy is shutting down: say so, and hang up."""
+        if not self.transport.is_closing():
+            self.write(replies.fatal("57P01", "terminating connection due to administrator command"))
+        self.close()
+
     def refuse(self, violation: ProtocolViolation) -> None:
         """Say what it did wrong, and hang up."""
         if not self.transport.is_closing():

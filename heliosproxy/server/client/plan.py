@@ -96,7 +96,7 @@ class Plan:
 
     @property
     def local(self) -> bool:
-        """Whether no server has to be asked."""
+        """Whether no server has to be asked where the names of statements are the client's alone."""
         return not self.message and all(
             op.kind == CLOSE and op.frame[1][op.frame[2] + 5] == STATEMENT for op in self.ops
         )
@@ -147,7 +147,7 @@ def of_batch(conversation: Conversation, frames: list[Frame], sync: bool) -> Pla
         kind, buffer, start, end = frame
         if kind == PARSE:
             name, text, types = frontend.split_parse(buffer, start, end)
-            if name and find(name) is not None:
+            if name and find(name) is not None and not conversation.own_names:
                 plan.refused = ProtocolViolation(
                     f'prepared statement "{conversation.shown(name)}" already exists',
                     sqlstate="42P05",

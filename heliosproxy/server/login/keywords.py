@@ -101,11 +101,14 @@ def read_keywords(
         UnsupportedError: a keyword is given that the proxy cannot heed; the message names it.
     """
     options = {option.keyword.decode(): option for option in psycopg.pq.Conninfo.get_defaults()}
+    # libpq would stop at a NUL, and take what stands before it for the whole.
+    if any("\0" in str(text) for text in (conninfo, *parameters.values())):
+        raise ConfigError("a NUL character in a connection string: take it out")
     try:
         parsed = conninfo_to_dict(
             conninfo, **{n: str(value) for n, value in parameters.items() if value is not None}
         )
-    except (psycopg.ProgrammingError, UnicodeDecodeError):
+    except (psycopg.Error, UnicodeError):
         raise ConfigError(_why(conninfo, parameters, options)) from None
     values = {name: str(value) for name, value in parsed.items()}
     service = values.get("service") or environ.get("PGSERVICE")
@@ -118,6 +121,7 @@ def read_keywords(
     for name, option in options.items():
         variable = option.envvar.decode() if option.envvar else ""
         if variable in environ:
+            # PGKRBSRVNAME and PGGSSLIB are for other programs: they ask for nothing, gssencmode does.
             if name not in given and name not in _UNSUPPORTED:
                 values[name] = environ[variable]
         elif option.compiled is not None:

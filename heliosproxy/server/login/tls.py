@@ -57,7 +57,7 @@ def spoke_alpn(ssl_object: ssl.SSLObject | ssl.SSLSocket) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamTls:
-    """How a server is to be spoken to.
+    """How a server is to be spoken to over TCP; over a Unix socket never with TLS, as in libpq.
 
     Attributes:
         attempts: whether with TLS, in the order to try; the next one only if the server refuses this one.
@@ -74,7 +74,9 @@ class UpstreamTls:
     direct: bool = False
 
     def server_hostname(self, host: str) -> str | None:
-        """What ``wrap_socket`` or asyncio are to be given for *host*, as the connection string calls it.
+        """What ``wrap_socket`` or ``start_tls`` is given for *host*, as the connection string calls it.
+
+        None is for no name; ``loop.create_connection`` would take its host then, and wants "" instead.
 
         Raises:
             ConfigError: sslmode=verify-full, and there is no name that the certificate could have.

@@ -13,6 +13,9 @@ from .errors import ProtocolViolation
 
 Piece = tuple[int, bytes, int, int]
 
+PARTIAL = 0x100
+"""Added to the kind of a piece that ends within a message: what follows is the rest of it."""
+
 # From a client; the second ones hold names at most.
 _FRONTEND = dict.fromkeys(b"QPBdpF", limits.LARGE) | dict.fromkeys(b"CDEHSXcf", limits.SMALL)
 _BACKEND = dict.fromkeys(b"RKSZTDCIEN123nstAGHWdcvV", limits.LARGE)
@@ -80,10 +83,12 @@ class Frames:
                 break
             at = end
         if run >= 0:
-            stop = min(at, size)
-            if stop > run:
-                pieces.append((self._kind, data, run, stop))
-            self.inside = max(0, at - size)
+            if at > size:
+                self.inside = at - size
+                if size > run:
+                    pieces.append((self._kind | PARTIAL, data, run, size))
+            else:
+                pieces.append((self._kind, data, run, at))
         if at < size:
             self._hold(data[at:])
         return pieces
@@ -112,8 +117,8 @@ class Frames:
             if kind in self._streamed:
                 self._held = []
                 self._kind = kind
-                pieces.append((kind, head, 0, 5))
                 self.inside = length - 4
+                pieces.append((kind | PARTIAL if self.inside else kind, head, 0, 5))
                 return at
             self._missing = length - 4
         taken = min(self._missing, len(data) - at)

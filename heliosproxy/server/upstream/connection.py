@@ -41,6 +41,7 @@ class Upstream(Server):
         status: transaction status after the last exchange: I, T or E.
         backend_pid, secret: for cancel requests.
         settings, tainted, streamed, last, parameters: as `heliosproxy.drivers.pgserver.PGServer` has them.
+        partial: what was sent last ends within a message.
         final: the ErrorResponse with which it ended; b"" = it gave none.
     """
 
@@ -62,6 +63,7 @@ class Upstream(Server):
         "last",
         "parameters",
         "parted",
+        "partial",
         "prepared",
         "reported",
         "secret",
@@ -100,6 +102,7 @@ class Upstream(Server):
         self.gone = False
         self.cancels = 0
         self.parted = False
+        self.partial = False
         self._frames = Frames(backend=True)
         self._paused = False
         self._loop = asyncio.get_running_loop()
@@ -155,7 +158,7 @@ class Upstream(Server):
 
     def clean(self) -> bool:
         """Whether it may go back to the pool as it is: no transaction, no reply outstanding."""
-        return self.status == IDLE and not self.exchanges and self.alive()
+        return self.status == IDLE and not self.exchanges and not self.partial and self.alive()
 
     def forget_prepared(self) -> list[bytes]:
         """What was prepared is gone, or stale. Returns the names there were."""

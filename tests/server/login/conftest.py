@@ -48,6 +48,15 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
         signing = ["-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"]
         extra = ["-extfile", "names"] if name == "server" else []
         _openssl(folder, "x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.crt", *signing, *extra)
+    # Two revocation lists, one of which has nothing in it.
+    (folder / "index").write_text("")
+    (folder / "ca.conf").write_text(
+        "[ca]\ndefault_ca=x\n[x]\ndatabase=index\ndefault_md=sha256\ndefault_crl_days=2\n"
+    )
+    ours = ("ca", "-config", "ca.conf", "-keyfile", "ca.key", "-cert", "ca.crt")
+    _openssl(folder, *ours, "-gencrl", "-out", "none.crl")
+    _openssl(folder, *ours, "-revoke", "server.crt")
+    _openssl(folder, *ours, "-gencrl", "-out", "server.crl")
     return folder
 
 
@@ -81,7 +90,12 @@ class Refusal(Exception):
 
 
 def _log_in(
-    host: str, port: int, user: str, login: Callable[[bytes | None], ServerLogin], tls: UpstreamTls | None
+    host: str,
+    port: int,
+    user: str,
+    login: Callable[[bytes | None], ServerLogin],
+    tls: UpstreamTls | None,
+    name: str | None = None,
 ) -> ServerLogin:
     with socket.create_connection((host, port), timeout=20) as sock:
         line = Line(sock)
@@ -90,7 +104,7 @@ def _log_in(
             if not tls.direct:
                 line.send(b"", SSL_REQUEST.to_bytes(4, "big"))
                 assert line.exactly(1) == b"S"
-            wrapped = tls.context.wrap_socket(sock, server_hostname=tls.server_hostname(host))
+            wrapped = tls.context.wrap_socket(sock, server_hostname=tls.server_hostname(name or host))
             tls.check(wrapped)
             line.sock = wrapped
             der = wrapped.getpeercert(binary_form=True)
@@ -154,7 +168,7 @@ class Served:
                 self._serve(line)
             except (EOFError, ConnectionError, ssl.SSLError):
                 pass  # the client has hung up, or does not like our certificate
-            except BaseException as error:  # for the test to see
+            except BaseException as error:  # noqa: BLE001 - for the test to see
                 self.broken.append(error)
             finally:
                 line.sock.close()

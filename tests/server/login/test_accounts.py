@@ -70,7 +70,15 @@ def test_auth_query_gives_verifiers_and_md5_passwords() -> None:
 
 @pytest.mark.parametrize(
     "row",
-    [None, (), ("app",), ("app", None), ("other", VERIFIER.text()), ("app", "secret"), ("app", "plain:secret")],
+    [
+        None,
+        (),
+        ("app",),
+        ("app", None),
+        ("other", VERIFIER.text()),
+        ("app", "secret"),
+        ("app", "plain:secret"),
+    ],
 )
 def test_anything_else_that_auth_query_gives_lets_nobody_in(row: tuple[object, ...] | None) -> None:
     account = Accounts([], "SELECT …").found("app", row)

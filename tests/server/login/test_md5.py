@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliosproxy.server.login.md5 import is_md5, md5_answer, md5_matches, md5_of, password_matches
@@ -21,6 +21,7 @@ def test_the_right_password_matches_and_others_do_not() -> None:
     assert not md5_matches(STORED, b"salt", STORED.encode())
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=40))
 def test_no_answer_breaks_it(answer: bytes) -> None:
     assert not md5_matches(STORED, b"salt", answer)
@@ -38,6 +39,7 @@ def test_a_password_in_cleartext_is_checked_against_what_is_stored(secret: Verif
         assert not password_matches(secret, "app", wrong)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=20).filter(lambda data: data != b"secret"))
 def test_no_password_breaks_the_check(password: bytes) -> None:
     assert not password_matches(Verifier.of("secret", b"salt", 1), "app", password)
