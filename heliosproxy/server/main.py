@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, UnsupportedError
-from .login.users import Users, refuse_unsafe
+from .login.users import refuse_unsafe
 from .running import listen, new_loop
 from .service import Service
 
@@ -41,14 +41,12 @@ def run(config: Config, started: Callable[[list[str]], None] | None = None) -> N
         raise ConfigError("no [server] section, and no --listen", key="server.listen")
     if server.workers > 1:
         raise UnsupportedError("server.workers: more than 1 is not available in this version")
-    if server.tls_cert or server.tls_key or server.tls_required:
-        raise UnsupportedError("server.tls_cert: TLS for clients is not available in this version")
-    users = Users(config.user, server.auth_query)
-    refuse_unsafe(server.listen, users, tls=False)
     loop = new_loop()
     try:
         with Proxy(config) as proxy:
-            loop.run_until_complete(_serve(Service(proxy, users), list(server.listen), started))
+            service = Service(proxy, server)
+            refuse_unsafe(server.listen, service.accounts, service.tls is not None)
+            loop.run_until_complete(_serve(service, list(server.listen), started))
     finally:
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()

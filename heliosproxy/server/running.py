@@ -12,9 +12,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..config import from_options
+from ..config.features import Server
 from ..errors import ConfigError
 from .client.link import Link
-from .login.users import Users, refuse_unsafe
+from .login.users import refuse_unsafe
 from .service import Service
 
 if TYPE_CHECKING:
@@ -64,9 +65,8 @@ class Serving:
     def __init__(self, proxy: Proxy, *, own: bool, addresses: Sequence[str] = ()) -> None:
         self.proxy = proxy
         self._own = own
-        config = proxy.config
-        self._users = Users(config.user, config.server.auth_query if config.server is not None else None)
-        refuse_unsafe(addresses, self._users, tls=False)
+        self._service = Service(proxy, proxy.config.server or Server())
+        refuse_unsafe(addresses, self._service.accounts, self._service.tls is not None)
         self._folder = "" if addresses else tempfile.mkdtemp(prefix="helios")
         self._addresses = list(addresses) or [f"{self._folder}:5432"]
         self._started = threading.Event()
@@ -106,7 +106,7 @@ class Serving:
             self._loop.close()
 
     async def _main(self) -> None:
-        service = Service(self.proxy, self._users)
+        service = self._service
         servers = await listen(service, self._addresses)
         self._started.set()
         await self._stop.wait()

@@ -6,24 +6,29 @@ import asyncio
 import hmac
 import logging
 import secrets
+import ssl
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import TooManyRequests
+import psycopg
+
+from ..errors import ConfigError, TooManyRequests
 from ..pool.key import PoolKey
 from ..pool.pool import Pool
 from .client.conversation import Conversation
 from .home import Home
-from .login.answers import SASL, SASL_CONTINUE, SASL_FINAL
-from .login.errors import LoginRefused, wrong_password
-from .login.scram import MECHANISM, ServerScram
-from .login.users import Users
+from .login import tls
+from .login.accounts import Accounts, Row
+from .login.admission import Admission, Admitted, Client, Lookup
+from .login.authenticators import authenticator_of
+from .login.certificates import certificate_of, end_point_hash
+from .login.targets import resolve
 from .protocol import backend, frontend
 from .upstream.exchange import Exchange
-from .upstream.opening import open_upstream, refusal
-from .upstream.target import Target
+from .upstream.opening import Reach, open_upstream, refusal
 
 if TYPE_CHECKING:
+    from ..config.features import Server
     from ..proxy import Proxy
     from ..session import Session
     from .client.link import Link
@@ -33,18 +38,39 @@ if TYPE_CHECKING:
 logger = logging.getLogger("heliosproxy.server")
 
 
+class _Own(NamedTuple):
+    """What `Proxy.control` needs for a connection of the proxy's own."""
+
+    control: tuple[str, dict[str, Any]]
+
+
 class Service:
     """The clients of one process, and what they share.
 
     Attributes:
         proxy: whose path they take.
-        users: who may log in.
+        settings: the ``[server]`` section.
+        accounts, authenticator: who may log in, and how that is found out.
+        tls: of the listeners; None = there is none.
+        binding: hash of our certificate, for channel binding; None where there is none.
         links: the clients that are connected, by their process number.
     """
 
-    def __init__(self, proxy: Proxy, users: Users) -> None:
+    def __init__(self, proxy: Proxy, settings: Server) -> None:
         self.proxy = proxy
-        self.users = users
+        self.settings = settings
+        accounts = Accounts(proxy.config.user, settings.auth_query)
+        self.accounts = accounts
+        self.authenticator = authenticator_of(accounts)
+        self.tls: ssl.SSLContext | None = None
+        self.binding: bytes | None = None
+        if settings.tls_cert and settings.tls_key:
+            self.tls = tls.listener(settings.tls_cert, settings.tls_key)
+            self.binding = end_point_hash(certificate_of(settings.tls_cert))
+        elif settings.tls_cert or settings.tls_key or settings.tls_required:
+            raise ConfigError("server.tls_cert and server.tls_key are wanted together", key="server.tls_cert")
+        for name in accounts.plain:
+            logger.warning('user "%s": its password stands in the configuration as it is', name)
         self.links: dict[int, Link] = {}
         self._everybody: set[Link] = set()
         self._homes: dict[PoolKey, Home] = {}
@@ -121,21 +147,28 @@ class Service:
 
     async def _authenticate(self, link: Link, who: Greeting) -> None:
         """Make sure that it is who it says; raises LoginRefused."""
-        if self.users.trusting:
-            return
-        verifier = self.users.get(who.user)
-        scram = ServerScram(verifier or self.users.mock(who.user))
-        link.write(backend.authentication(SASL, MECHANISM + b"\0\0"))
-        body = await link.password()
-        mechanism, _, rest = body.partition(b"\0")
-        size = int.from_bytes(rest[:4], "big", signed=True)
-        if mechanism != MECHANISM or size != len(rest) - 4:
-            raise LoginRefused("client selected an invalid SASL authentication mechanism", "08P01")
-        link.write(backend.authentication(SASL_CONTINUE, scram.first(rest[4:])))
-        final = scram.final(await link.password())
-        if final is None or verifier is None:
-            raise wrong_password(who.user)
-        link.write(backend.authentication(SASL_FINAL, final))
+        client = Client(who.user, who.database, link.encrypted is not None, link.binding, link.certificate)
+        admission = Admission(self.authenticator, client)
+        step = admission.start()
+        while not isinstance(step, Admitted):
+            if isinstance(step, Lookup):
+                step = admission.found(await self._look_up(step.user))
+            else:
+                link.write(backend.authentication(step.code, step.payload))
+                step = admission.answer(await link.password())
+        if step.final is not None:
+            link.write(backend.authentication(step.final.code, step.final.payload))
+
+    async def _look_up(self, user: str) -> Row | None:
+        """The row of ``auth_query``, by a connection of our own that has none of the client's settings."""
+        query: Any = self.settings.auth_query
+
+        def ask(conn: psycopg.Connection[Any]) -> Row | None:
+            return psycopg.RawCursor(conn).execute(query, [user]).fetchone()
+
+        own = _Own((self.proxy.config.node[0].dsn.get_secret_value(), {}))
+        row: Row | None = await self.proxy.control_async(own, ask)
+        return row
 
     def _home(self, who: Greeting) -> Home:
         node = self.proxy.config.node[0]
@@ -144,10 +177,10 @@ class Service:
         key = PoolKey.of(f"{node.name} (wire)", dsn, **parameters)
         home = self._homes.get(key)
         if home is None:
-            target = Target.of(dsn, **parameters)
 
             async def connect(_: Pool[Upstream]) -> Upstream:
-                return await open_upstream(self._homes[key], target)
+                # Resolved each time: passwords and addresses change.
+                return await open_upstream(self._homes[key], resolve(dsn, parameters))
 
             pool = self.proxy.wire_pool(key, connect)
             home = self._homes[key] = Home(self.proxy, pool, (dsn, parameters))
@@ -203,11 +236,11 @@ class Service:
 
     async def _cancel(self, server: Upstream) -> None:
         with server.kept():
-            target: Target = server.address
+            reach: Reach = server.address
             try:
-                reader, writer = await target.connect()
+                reader, writer = await reach.connect()
                 writer.write(frontend.cancel_request(server.backend_pid, server.secret))
                 await reader.read()  # the server hangs up once the request is delivered
                 writer.close()
             except OSError as error:
-                logger.warning("a cancel request could not be delivered to %s: %s", target, error)
+                logger.warning("a cancel request could not be delivered to %s: %s", reach, error)

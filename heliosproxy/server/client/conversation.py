@@ -109,7 +109,9 @@ class Conversation:
             exchange = self._exchange
             kind = inbox[0][0]
             if kind & 0xFF == COPY_DATA and self.session.server is not None and self.session.server.partial:
-                self._copy(exchange, inbox.popleft())  # the rest of a message, whatever has become of the COPY
+                self._copy(
+                    exchange, inbox.popleft()
+                )  # the rest of a message, whatever has become of the COPY
                 continue
             if exchange is not None:
                 if exchange.copying or (exchange.copied and kind == SYNC):

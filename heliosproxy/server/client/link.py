@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from ..login.certificates import subject_cn
 from ..login.errors import LoginRefused
 from ..protocol import backend, frontend, limits
 from ..protocol.errors import ProtocolViolation
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from ..service import Service
 
 logger = logging.getLogger("heliosproxy.server")
+
+HANDSHAKE = 60.0
+"""Seconds for TLS: PostgreSQL's default authentication_timeout."""
 
 MOST_WAITING = 1 << 18
 """Bytes of a client's messages that wait for their turn, before no more is read from it."""
@@ -36,6 +41,10 @@ class Link(asyncio.Protocol):
         greeting: who it says it is; None before it said so.
         choked: it takes no more data for now.
         peer: its address, for people.
+        local: it is on a Unix socket, where nothing is encrypted.
+        encrypted: the SSLObject of its line; None = it is not encrypted.
+        binding: hash of the certificate it can bind its login to; None = it cannot.
+        certificate: common name of its own certificate; None = it has shown none.
     """
 
     def __init__(self, service: Service) -> None:
@@ -46,6 +55,10 @@ class Link(asyncio.Protocol):
         self.key = b""
         self.choked = False
         self.peer = ""
+        self.local = False
+        self.encrypted: Any = None
+        self.binding: bytes | None = None
+        self.certificate: str | None = None
         self.transport: Any = None
         self.write: Callable[[bytes], None] = self._nowhere
         self._frames = Frames(backend=False)
@@ -65,7 +78,8 @@ class Link(asyncio.Protocol):
         self.transport = transport
         self.write = transport.write
         peer = transport.get_extra_info("peername")
-        self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "local"
+        self.local = not isinstance(peer, tuple)
+        self.peer = "local" if self.local else f"{peer[0]}:{peer[1]}"
         self.service.arrived(self)
 
     def data_received(self, data: bytes) -> None:
@@ -208,12 +222,38 @@ class Link(asyncio.Protocol):
                 self._task = asyncio.get_running_loop().create_task(self._login(self.greeting))
 
     def _encryption(self, code: int) -> None:
-        if self._asked & (1 << (code & 1)):
+        if self._asked & (1 << (code & 1)) or self.encrypted is not None:
             raise ProtocolViolation("encryption was asked for before")
         self._asked |= 1 << (code & 1)
         if self._startup:
             raise ProtocolViolation("received unencrypted data after SSL request")
-        self.write(b"N")
+        context = self.service.tls
+        if code == frontend.GSSENC_REQUEST or context is None or self.local:
+            self.write(b"N")
+            return
+        self.transport.pause_reading()
+        self.write(b"S")
+        self._task = asyncio.get_running_loop().create_task(self._shake_hands(context))
+
+    async def _shake_hands(self, context: ssl.SSLContext) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            transport: Any = await loop.start_tls(
+                self.transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE
+            )
+        except (OSError, ssl.SSLError) as error:
+            logger.info("TLS with %s failed: %s", self.peer, error)
+            self.transport.abort()
+            return
+        finally:
+            self._task = None
+        self.transport, self.write = transport, transport.write
+        self.encrypted = transport.get_extra_info("ssl_object")
+        self.binding = self.service.binding
+        self.certificate = subject_cn(self.encrypted)
+        early, self._early = b"".join(self._early), []
+        if early:
+            self._before_login(early)
 
     async def password(self) -> bytes:
         """The body of the next message, which must be a password, or a SASL message.
@@ -237,6 +277,11 @@ class Link(asyncio.Protocol):
 
     async def _login(self, who: Greeting) -> None:
         try:
+            if self.service.settings.tls_required and self.encrypted is None and not self.local:
+                raise ProtocolViolation(
+                    "this proxy takes encrypted connections only: connect with sslmode=require",
+                    sqlstate="28000",
+                )
             if who.minor > 2 or who.unknown:
                 self.write(backend.negotiate_protocol_version(min(who.minor, 2), who.unknown))
             if who.replication:

@@ -31,6 +31,7 @@ _PREFIX = "SCRAM-SHA-256$"
 _NONCE = 18  # bytes, as PostgreSQL (SCRAM_RAW_NONCE_LEN)
 _MOST_ITERATIONS = 10_000_000  # an hour of work for nothing is an attack, by whichever side
 _PROHIBITED = (
+    stringprep.in_table_a1,
     stringprep.in_table_c12,
     stringprep.in_table_c21_c22,
     stringprep.in_table_c3,
@@ -60,6 +61,8 @@ def prepared(password: str) -> bytes:
         " " if stringprep.in_table_c12(c) else c for c in password if not stringprep.in_table_b1(c)
     )
     text = unicodedata.normalize("NFKC", mapped)
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        return raw  # bytes that are no UTF-8
     if not text or any(test(c) for c in text for test in _PROHIBITED):
         return raw
     right = [stringprep.in_table_d1(c) for c in text]
@@ -96,6 +99,8 @@ class Verifier:
             head, keys = text.removeprefix(_PREFIX).split("$")
             iterations, salt = head.split(":")
             stored, server = (b64decode(key, validate=True) for key in keys.split(":"))
+            if not iterations.isdecimal():
+                raise ValueError
             found = cls(b64decode(salt, validate=True), int(iterations), stored, server)
         except ValueError:
             raise ValueError("not a SCRAM-SHA-256 verifier as pg_authid.rolpassword has it") from None

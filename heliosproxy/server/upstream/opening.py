@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import socket
+import ssl
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -10,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from ...sql.harmless import HARMLESS
+from ..login import tls
+from ..login.certificates import end_point_hash
 from ..login.errors import LoginRefused
+from ..login.login import ServerLogin
+from ..login.targets import Destination, KeepAlive, Target
+from ..login.tls import UpstreamTls
 from ..protocol import backend, frontend
 from ..protocol.errors import ProtocolViolation
 from ..protocol.frames import Frames, Piece
@@ -18,7 +26,6 @@ from .connection import Upstream
 
 if TYPE_CHECKING:
     from ..home import Home
-    from .target import Target
 
 AUTHENTICATION, KEY, PARAMETER, READY, ERROR, NOTICE, ROW = b"RKSZEND"
 
@@ -129,62 +136,161 @@ def refusal(data: bytes) -> psycopg.Error:
     return error
 
 
-async def open_upstream(home: Home, target: Target) -> Upstream:
-    """Connect to *target* and log in.
+class Reach:
+    """How a server connection was reached: for cancel requests, and for people.
+
+    Attributes:
+        target: the server.
+        destination: the connection string it is from.
+    """
+
+    __slots__ = ("destination", "target")
+
+    def __init__(self, destination: Destination, target: Target) -> None:
+        self.destination = destination
+        self.target = target
+
+    def __str__(self) -> str:
+        return str(self.target)
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection by itself, for a cancel request: libpq's, too, go unencrypted where a server lets them."""
+        if self.target.path:
+            return await asyncio.open_unix_connection(_socket(self.target))
+        return await asyncio.open_connection(self.target.hostaddr or self.target.host, self.target.port)
+
+
+async def open_upstream(home: Home, destination: Destination) -> Upstream:
+    """Connect to the first server of *destination* that lets us in.
 
     Raises:
-        psycopg.OperationalError: it cannot be reached, or it does not speak the protocol.
-        psycopg.Error: it refused the login, with its own sqlstate.
+        psycopg.OperationalError: none can be reached, or none speaks the protocol.
+        psycopg.Error: the last one refused the login, with its own sqlstate.
+        ConfigError: what the connection string says of TLS cannot be done.
     """
-    dialogue = await _connected(target)
-    transport = dialogue.transport
+    targets = list(destination.targets)
+    if destination.shuffle:
+        random.shuffle(targets)
+    words: dict[str, Any] = dict(destination.tls)
+    how = tls.upstream(**words)
+    failed: psycopg.Error | None = None
+    for target in targets:
+        attempts = (False,) if target.path else how.attempts
+        for encrypted in attempts:
+            try:
+                async with asyncio.timeout(destination.connect_timeout):
+                    return await _attempt(home, destination, target, how if encrypted else None)
+            except (OSError, TimeoutError, LoginRefused, ssl.SSLError) as error:
+                text = str(error) or "timed out"
+                failed = psycopg.OperationalError(f"connection to server at {target} failed: {text}")
+            except psycopg.Error as error:
+                failed = error
+    raise failed or psycopg.OperationalError("there is no server to connect to")
+
+
+async def _attempt(home: Home, destination: Destination, target: Target, how: UpstreamTls | None) -> Upstream:
+    dialogue = await _connected(destination, target)
     try:
-        transport.write(frontend.startup(target.startup))
-        reported: dict[bytes, bytes] = {}
-        pid, key = 0, b""
-        login = target.login()
-        while True:
-            kind, data = await dialogue.message()
-            if kind == AUTHENTICATION:
-                code = int.from_bytes(data[5:9], "big")
-                answer = login.answer(code, data[9:])
-                if answer is not None:
-                    transport.write(frontend.password(answer))
-            elif kind == PARAMETER:
-                name, value = backend.parse_parameter_status(data, 0, len(data))
-                reported[name] = value
-            elif kind == KEY:
-                pid, key = int.from_bytes(data[5:9], "big"), data[9:]
-            elif kind == ERROR:
-                raise refusal(data)
-            elif kind == READY:
-                break
-        if home.harmless is None:
-            rows = await dialogue.rows(HARMLESS)
-            home.harmless = frozenset(row[0].decode("utf-8", "replace") for row in rows if row[0])
-        home.reported = dict(reported)
-        upstream = Upstream(dialogue.transport, reported, pid, key, target, home.upstreams.discard)
-        home.upstreams.add(upstream)
-        dialogue.into(upstream)
-    except LoginRefused as error:
-        transport.abort()
-        raise psycopg.OperationalError(f"connection to server at {target} failed: {error}") from None
+        encrypted = await _encrypted(dialogue, target, how)
+        return await _logged_in(home, destination, target, dialogue, encrypted)
     except BaseException:
-        transport.abort()
+        dialogue.transport.abort()
         raise
+
+
+async def _encrypted(dialogue: Dialogue, target: Target, how: UpstreamTls | None) -> Any:
+    """The SSLObject of the line; None = it is not encrypted."""
+    if how is None or how.context is None:
+        return None
+    if not how.direct:
+        dialogue.plain = True
+        dialogue.transport.write(frontend.ssl_request())
+        answer = await dialogue.byte()
+        dialogue.plain = False
+        if answer != b"S":
+            if len(how.attempts) > 1:
+                return None  # sslmode=prefer: without, then, on the same connection
+            raise LoginRefused("the server does not support SSL, but sslmode asks for it")
+    loop = asyncio.get_running_loop()
+    name = how.server_hostname(target.host)
+    transport = await loop.start_tls(dialogue.transport, dialogue, how.context, server_hostname=name or "")
+    dialogue.transport = transport
+    found: Any = transport.get_extra_info("ssl_object") if transport is not None else None
+    how.check(found)
+    return found
+
+
+async def _logged_in(
+    home: Home, destination: Destination, target: Target, dialogue: Dialogue, encrypted: Any
+) -> Upstream:
+    who, transport = destination.login, dialogue.transport
+    startup = {name.encode(): value.encode(errors="surrogateescape") for name, value in who.startup.items()}
+    transport.write(frontend.startup(startup))
+    certificate = encrypted.getpeercert(binary_form=True) if encrypted is not None else None
+    login = ServerLogin(
+        who.user,
+        target.password,
+        keys=who.keys,
+        tls=encrypted is not None,
+        binding=end_point_hash(certificate) if certificate else None,
+        channel_binding=who.channel_binding,
+        methods=who.methods,
+    )
+    reported: dict[bytes, bytes] = {}
+    pid, key = 0, b""
+    while True:
+        kind, data = await dialogue.message()
+        if kind == AUTHENTICATION:
+            answer = login.answer(int.from_bytes(data[5:9], "big"), data[9:])
+            if answer is not None:
+                transport.write(frontend.password(answer))
+        elif kind == PARAMETER:
+            name, value = backend.parse_parameter_status(data, 0, len(data))
+            reported[name] = value
+        elif kind == KEY:
+            pid, key = int.from_bytes(data[5:9], "big"), data[9:]
+        elif kind == ERROR:
+            raise refusal(data)
+        elif kind == READY:
+            break
+    if not login.done:
+        raise LoginRefused("the server did not complete the login")
+    if home.harmless is None:
+        rows = await dialogue.rows(HARMLESS)
+        home.harmless = frozenset(row[0].decode("utf-8", "replace") for row in rows if row[0])
+    home.reported = dict(reported)
+    reach = Reach(destination, target)
+    upstream = Upstream(transport, reported, pid, key, reach, home.upstreams.discard)
+    home.upstreams.add(upstream)
+    dialogue.into(upstream)
     return upstream
 
 
-async def _connected(target: Target) -> Dialogue:
+def _socket(target: Target) -> str:
+    return "\0" + target.path[1:] if target.path.startswith("@") else target.path
+
+
+async def _connected(destination: Destination, target: Target) -> Dialogue:
     loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(target.connect_timeout):
-            if target.path:
-                _, dialogue = await loop.create_unix_connection(Dialogue, target.path)
-            else:
-                _, dialogue = await loop.create_connection(Dialogue, target.host, target.port)
-            return dialogue
-    except (OSError, TimeoutError) as error:
-        raise psycopg.OperationalError(
-            f"connection to server at {target} failed: {error or 'timed out'}"
-        ) from None
+    if target.path:
+        _, dialogue = await loop.create_unix_connection(Dialogue, _socket(target))
+        return dialogue
+    transport, dialogue = await loop.create_connection(Dialogue, target.hostaddr or target.host, target.port)
+    _keep_alive(transport.get_extra_info("socket"), destination.keepalive)
+    return dialogue
+
+
+def _keep_alive(sock: Any, wanted: KeepAlive) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if not wanted.on:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = (
+        ("TCP_KEEPIDLE", wanted.idle),
+        ("TCP_KEEPINTVL", wanted.interval),
+        ("TCP_KEEPCNT", wanted.count),
+        ("TCP_USER_TIMEOUT", wanted.user_timeout),
+    )
+    for name, value in options:
+        if value is not None and hasattr(socket, name):  # not every system has them all
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
