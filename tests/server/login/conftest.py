@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,44 +18,6 @@ from heliosproxy.server.login.login import ServerLogin
 from heliosproxy.server.login.tls import UpstreamTls, spoke_alpn
 
 SSL_REQUEST = 80877103
-
-
-def _openssl(folder: Path, *arguments: str) -> None:
-    subprocess.run(
-        ["openssl", *arguments], cwd=folder, check=True, capture_output=True, stdin=subprocess.DEVNULL
-    )
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``ca.crt``; ``server`` for localhost and ``app`` for a client, both signed by it; ``other.crt``, a stranger."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed: TLS is NOT tested")
-    folder = tmp_path_factory.mktemp("tls")
-    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    for name in ("ca", "other"):
-        _openssl(
-            folder, "req", "-x509", *new, "-keyout", f"{name}.key", "-out", f"{name}.crt", "-days", "2",
-            "-subj", f"/CN={name}",
-        )  # fmt: skip
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-    for name in ("server", "app"):
-        _openssl(
-            folder, "req", *new, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/O=x/CN={name}"
-        )
-        signing = ["-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"]
-        extra = ["-extfile", "names"] if name == "server" else []
-        _openssl(folder, "x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.crt", *signing, *extra)
-    # Two revocation lists, one of which has nothing in it.
-    (folder / "index").write_text("")
-    (folder / "ca.conf").write_text(
-        "[ca]\ndefault_ca=x\n[x]\ndatabase=index\ndefault_md=sha256\ndefault_crl_days=2\n"
-    )
-    ours = ("ca", "-config", "ca.conf", "-keyfile", "ca.key", "-cert", "ca.crt")
-    _openssl(folder, *ours, "-gencrl", "-out", "none.crl")
-    _openssl(folder, *ours, "-revoke", "server.crt")
-    _openssl(folder, *ours, "-gencrl", "-out", "server.crl")
-    return folder
 
 
 class Line:

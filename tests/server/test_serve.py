@@ -1,0 +1,102 @@
+"""``heliosproxy serve``, as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import PIPE
+from typing import Any
+
+import psycopg
+import pytest
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start it, listening in ``tmp_path``; killed behind the test if it still runs."""
+    running = []
+
+    def started(*arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "heliosproxy", "serve", *arguments]
+        quick = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        process = subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=quick)
+        running.append(process)
+        return process
+
+    yield started
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def connect(folder: Path, dsn: str, **keywords: Any) -> psycopg.Connection[Any]:
+    given = psycopg.conninfo.conninfo_to_dict(dsn)
+    return psycopg.connect(
+        host=str(folder), port=5432, user=given["user"], dbname=given["dbname"], **keywords
+    )
+
+
+def ready(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("listening on ")
+
+
+def test_it_serves_a_database_and_ends_with_sigterm(start: Start, dsn: str, tmp_path: Path) -> None:
+    process = start(dsn, "--listen", str(tmp_path), "--mode", "transaction", "--cache")
+    ready(process)
+    with connect(tmp_path, dsn, autocommit=True) as conn:
+        assert conn.execute("SELECT 1").fetchone() == (1,)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+
+
+def test_sigterm_waits_for_a_transaction(start: Start, dsn: str, tmp_path: Path) -> None:
+    process = start(dsn, "--listen", str(tmp_path), "--mode", "transaction")
+    ready(process)
+    busy, idle = connect(tmp_path, dsn), connect(tmp_path, dsn, autocommit=True)
+    with busy:
+        busy.execute("SELECT 1")
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(psycopg.OperationalError):  # it had nothing to lose, and was told so
+            while True:
+                idle.execute("SELECT 1")
+        idle.close()
+        assert busy.execute("SELECT 2").fetchone() == (2,)
+        busy.commit()
+    assert process.wait(20) == 0
+
+
+def test_ctrl_c_ends_it_at_once(start: Start, dsn: str, tmp_path: Path) -> None:
+    process = start(dsn, "--listen", str(tmp_path))
+    ready(process)
+    with connect(tmp_path, dsn) as conn:
+        conn.execute("SELECT 1")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        conn.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "no server"),
+        (("postgresql://app@db/shop", "--listen", "0.0.0.0:6432"), "everybody would be let in"),
+        (("postgresql://app@db/shop", "--listen", "127.0.0.1:6432", "--mode", "swift"), "pool.mode"),
+        (("postgresql://app@db/shop", "--listen", "/nowhere/at/all"), "server.listen"),
+        (("-c", "/nowhere.toml"), "/nowhere.toml"),
+    ],
+)
+def test_what_cannot_be_started_says_why_and_exits_with_2(
+    start: Start, arguments: tuple[str, ...], told: str
+) -> None:
+    process = start(*arguments)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert told in errors
+    assert "Traceback" not in errors
