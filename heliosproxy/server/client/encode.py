@@ -13,7 +13,7 @@ from .statements import Prepared
 
 if TYPE_CHECKING:
     from ..upstream.connection import Upstream
-    from .conversation import Conversation
+    from .settling import Settling
 
 PARSE_COMPLETE = b"1\0\0\0\4"
 CLOSE_COMPLETE = b"3\0\0\0\4"
@@ -28,7 +28,7 @@ class Encoder:
 
     __slots__ = ("_coming", "_conversation", "_own", "_unnamed", "_upstream", "out", "script")
 
-    def __init__(self, conversation: Conversation, upstream: Upstream) -> None:
+    def __init__(self, conversation: Settling, upstream: Upstream) -> None:
         self._conversation = conversation
         self._upstream = upstream
         self._own = conversation.own_names

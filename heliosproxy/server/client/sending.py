@@ -1,0 +1,161 @@
+"""A plan on its way: what is sent for it on the server connection the session holds, and what its end settles."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ...state.transaction import Status
+from ..protocol import frontend
+from ..protocol.errors import ProtocolViolation
+from ..upstream.exchange import BEGIN_UNITS, Exchange, Insert
+from . import replies
+from .encode import Encoder
+from .plan import Plan
+from .settling import Settling
+
+if TYPE_CHECKING:
+    from ..upstream.connection import Upstream
+
+_STATUS = {ord("I"): Status.IDLE, ord("T"): Status.OPEN, ord("E"): Status.FAILED}
+
+
+class Sending(Settling):
+    """Sends plans, and settles them."""
+
+    def _transmit(self, plan: Plan) -> None:
+        """Send *plan* on the server connection that the session holds."""
+        session = self.session
+        server: Upstream = session.server
+        server.holder = self
+        call = plan.calls[0]
+        flight = call.flight = session.compose(call, b"")
+        for each in plan.calls[1:]:
+            session.compose(each, b"")
+        out: list[bytes] = []
+        if flight is not None and flight.state:
+            out.append(frontend.query(b";".join(flight.state)))
+            server.prepared.unnamed = None  # a Query takes it away
+            if flight.wary:
+                flight.state, flight.wary = (), False
+                restoring = Exchange(None, self._restored_first)
+                server.exchanges.append(restoring)
+                self._exchange = restoring
+                server.send(out[0])
+                return
+            server.exchanges.append(Exchange(None, self._restored))
+        exchange = Exchange(self, self._finished, synced=plan.sync)
+        encoder = Encoder(self, server)
+        if flight is not None:
+            for command in flight.begin:
+                encoder.begin(command)
+                exchange.ahead += BEGIN_UNITS
+        if plan.message:
+            server.prepared.unnamed = None
+            encoder.out.append(plan.message)
+        else:
+            exchange.script = encoder.script
+            self._extended(encoder, exchange, plan)
+        if call.token is not None and len(plan.calls) == 1:
+            exchange.tee, exchange.room = [], self.home.tee
+        server.exchanges.append(exchange)
+        self._exchange = exchange
+        server.send(b"".join([*out, *encoder.out]) if out or len(encoder.out) > 1 else encoder.out[0])
+
+    def _extended(self, encoder: Encoder, exchange: Exchange, plan: Plan) -> None:
+        encoder.ops(plan)
+        script = encoder.script
+        if not exchange.ahead and not exchange.forwarded:
+            while script and script[0].__class__ is Insert:
+                self._insert(script.popleft())
+        if plan.refused is not None:
+            # The server must skip to the Sync as the client will: a Bind of no statement makes it.
+            encoder.out.append(frontend.bind_nothing(b"helios_refused"))
+            exchange.refusal = replies.error(plan.refused)
+        if plan.sync:
+            encoder.out.append(frontend.SYNC)
+        else:
+            encoder.out.append(frontend.FLUSH)
+
+    def _insert(self, insert: Any) -> None:
+        if insert.done is not None:
+            insert.done()
+        if insert.data:
+            self.write(insert.data)
+
+    def _more(self, plan: Plan) -> None:
+        """Messages behind a Flush, in the same exchange."""
+        exchange: Any = self._exchange
+        session, server = self.session, self.session.server
+        if plan.message:
+            raise ProtocolViolation(
+                "a Query in the middle of an extended batch is not supported: send Sync first"
+            )
+        if exchange.error:
+            if plan.sync:
+                exchange.synced = True
+                server.send(frontend.SYNC)
+            return
+        current: Any = self._plan
+        for each in plan.calls:
+            if each.kind != "command":
+                session.compose(each, b"")
+                current.calls.append(each)
+        encoder = Encoder(self, server)
+        waiting = bool(exchange.script) or exchange.ahead
+        encoder.ops(plan)
+        script = encoder.script
+        if not waiting:
+            while script and script[0].__class__ is Insert:
+                self._insert(script.popleft())
+        exchange.script.extend(script)
+        encoder.out.append(frontend.SYNC if plan.sync else frontend.FLUSH)
+        exchange.synced = plan.sync
+        server.send(b"".join(encoder.out))
+
+    def _restored(self, exchange: Exchange) -> None:
+        if exchange.error:  # nobody knows its state now, and the statement is on its way
+            self.session.server.final = exchange.error
+            self.session.server.transport.abort()
+
+    def _restored_first(self, exchange: Exchange) -> None:
+        self._exchange = None
+        plan: Any = self._plan
+        server = self.session.server
+        if exchange.error:
+            self.session.failed(plan.calls[0], Status.IDLE, True)
+            self._discard(self.session.let_go())
+            self._say(plan, replies.severed(exchange.error))
+            self._observe(plan, None)
+        else:
+            server.last = self.session
+            self._transmit(plan)
+
+    def _finished(self, exchange: Exchange) -> None:
+        """ReadyForQuery came: settle, before the client learns that it is over."""
+        session, plan = self.session, self._plan
+        self._exchange = self._plan = None
+        server: Upstream = session.server
+        if plan is None or server is None:
+            return
+        calls = plan.calls
+        status = _STATUS[exchange.status]
+        if exchange.error:
+            server.prepared.unnamed = None
+            if len(calls) == 1:
+                session.failed(calls[0], status, False)
+            else:
+                session.open, session.stumbled = list(calls), True
+                session.synced(status)
+        elif len(calls) == 1:
+            if exchange.tee is not None:
+                calls[0].results = [replies.Answer.of(exchange)]
+            session.arrived(calls[0], status, exchange.tag)
+        else:
+            session.open = list(calls)
+            session.synced(status)
+        if status is Status.IDLE:
+            self.portals.clear()
+            if not session.pins:
+                self.give_back()
+        if session.path.observe:
+            self._observe(plan, None)

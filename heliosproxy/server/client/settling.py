@@ -1,0 +1,214 @@
+"""What a client's conversation remembers, and how it ends: well, with its server connection, or with its client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ...session import Session
+from ...state.transaction import Status
+from ..protocol import frontend
+from ..upstream.exchange import Exchange
+from . import replies
+from .plan import CLOSE, PARSE, STATEMENT, Frame, Op, Plan
+from .statements import Portal, Prepared
+
+if TYPE_CHECKING:
+    from ..home import Home
+    from ..upstream.connection import Upstream
+
+
+class Settling:
+    """One client after its login.
+
+    Attributes:
+        link: its connection: `write`, `choked`, `hold_reading`, `close`.
+        home: its pool.
+        session: its state on the path.
+        statements, portals: what it has prepared and bound, by its own names.
+        inbox: messages that wait for their turn.
+        encoding: Python's name of its client_encoding.
+    """
+
+    def __init__(self, link: Any, home: Home, session: Session) -> None:
+        self.link = link
+        self.home = home
+        self.session = session
+        self.statements: dict[bytes, Prepared] = {}
+        self.portals: dict[bytes, Portal] = {}
+        self.inbox: deque[Frame] = deque()
+        self.encoding = "utf-8"
+        self.write = link.write
+        self._batch: list[Frame] = []
+        self._plan: Plan | None = None
+        self._exchange: Exchange | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._skipping = False
+        self._closed = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way for the client."""
+        return self._exchange is not None or self._task is not None
+
+    @property
+    def own_names(self) -> bool:
+        """Whether its names of statements are those of its server connection: it keeps that for good."""
+        return "session" in self.session.pins
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing would be lost if it ended now: no statement under way, no transaction open."""
+        return not self.busy and not self._batch and self.session.tx.status in (Status.IDLE, Status.PROMISED)
+
+    @property
+    def running(self) -> Upstream | None:
+        """The server connection that runs something for the client; None when there is nothing to cancel."""
+        return self.session.server if self._exchange is not None else None
+
+    def give_back(self) -> None:
+        """Give the server connection back, unless a transaction keeps it."""
+        session = self.session
+        if session.tx.status is not Status.IDLE or session.open:
+            return
+        server: Upstream = session.let_go()
+        server.part()
+
+    def _observe(self, plan: Plan, error: BaseException | None) -> None:
+        for hook in self.session.path.observe:
+            for call in plan.calls:
+                hook(self.session, call, error)
+
+    def _ready(self) -> bytes:
+        return replies.READY[self.session.tx.status]
+
+    def _say(self, plan: Plan, error: bytes) -> None:
+        if plan.sync:
+            self.write(error + self._ready())
+        else:
+            self._skipping = True
+            self.write(error)
+
+    def server_gone(self, server: Upstream, exchanges: list[Exchange]) -> None:
+        """The server connection died under us."""
+        session, plan, exchange = self.session, self._plan, self._exchange
+        self._plan = self._exchange = None
+        server.holder = None
+        if session.server is not server:
+            return
+        calls = [] if plan is None else plan.calls
+        for call in calls:
+            session.failed(call, Status.IDLE, True)
+        if not calls and session.tx.status in (Status.OPEN, Status.FAILED):
+            session.lost_between()
+        pinned = bool(session.pins)
+        session.let_go()
+        server.pool.discard(server)
+        if self._closed:
+            return
+        if pinned or (exchange is not None and server.middle):
+            if not server.middle:
+                self.write(replies.ended(server.final))
+            self.link.close()
+        elif plan is not None:
+            self._say(plan, replies.severed(server.final))
+            self._observe(plan, None)
+            self.pump()
+
+    def close(self) -> None:
+        """The client is gone: nothing of it may reach who comes next."""
+        if self._closed:
+            return
+        self._closed = True
+        self.inbox.clear()
+        if self._task is not None:
+            self._task.cancel()
+        elif self.session.server is not None:
+            self._retire()
+        elif self.session.tx.status is not Status.IDLE:
+            self.session.abandoned()
+
+    def _retire(self) -> None:
+        """Give the server connection back as if new, or close it where it is in no state for that."""
+        session = self.session
+        pinned = bool(session.pins)
+        session.open = list(self._plan.calls) if self._plan is not None else []
+        session.abandoned()
+        session.pins.clear()
+        server: Upstream = session.let_go()
+        server.holder = None
+        if server.exchanges or not server.alive():
+            server.part()
+            return
+        commands = [b"ROLLBACK"] if server.status != ord("I") else []
+        if pinned:
+            commands.append(self.home.reset)
+        if not commands:
+            server.part()
+            return
+
+        def cleaned(exchange: Exchange) -> None:
+            if exchange.error:
+                failed.append(exchange.error)
+            if server.exchanges:
+                return
+            if failed or not server.clean():
+                self._discard(server)
+            else:
+                if pinned:
+                    server.forget()
+                server.part()
+
+        failed: list[bytes] = []
+        for _command in commands:
+            server.exchanges.append(Exchange(None, cleaned))
+        server.send(b"".join(frontend.query(command) for command in commands))
+
+    def _discard(self, server: Upstream) -> None:
+        server.holder = None
+        server.pool.discard(server)
+
+    def prepared(self, text: bytes, types: bytes) -> Prepared:
+        """The statement of *text* with parameter *types*, shared by all that prepare it."""
+        path = self.session.settings.values.get("search_path", "")
+        return self.home.prepared(text, types, path, self.encoding)
+
+    def noted(self, op: Op) -> Callable[[], None] | None:
+        """What is to be noted when the server has accepted *op*, whose names are its own."""
+        if op.kind == PARSE and op.prepared is not None:
+            return partial(self.parsed, op.name, op.prepared)
+        if op.kind == CLOSE and op.frame[1][op.frame[2] + 5] == STATEMENT:
+            return partial(self.closed_statement, op.name)
+        return None
+
+    def parsed(self, name: bytes, prepared: Prepared) -> None:
+        """The server accepted a Parse: the client's *name* stands for *prepared* now."""
+        self.statements[name] = prepared
+
+    def closed_statement(self, name: bytes) -> None:
+        """The client has closed its statement *name*."""
+        self.statements.pop(name, None)
+
+    def shown(self, name: bytes) -> str:
+        """*name* as text, for a message."""
+        return name.decode(self.encoding, "replace")
+
+    @property
+    def choked(self) -> bool:
+        """Whether the client takes no more data for now."""
+        return bool(self.link.choked)
+
+    def when_unchoked(self, call: Any) -> None:
+        """Call *call* as soon as it does."""
+        self.link.when_unchoked(call)
+
+    def hold_reading(self, hold: bool) -> None:
+        """The server takes no more data for now: read no more of the client's."""
+        self.link.hold_reading(hold)
+
+    def pump(self) -> None:
+        """Go on with what waits in `inbox`."""
+        raise NotImplementedError
