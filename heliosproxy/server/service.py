@@ -204,8 +204,7 @@ class Service:
         commands = session.to_restore(server)
         if commands:
             done: asyncio.Future[Exchange] = asyncio.get_running_loop().create_future()
-            server.exchanges.append(Exchange(None, done.set_result))
-            server.send(frontend.query(b";".join(commands)))
+            server.send(server.ask(b";".join(commands), done.set_result))
             exchange = await done
             if exchange.error:
                 server.settings, server.signature, server.last = session.settings.values, object(), None

@@ -139,6 +139,14 @@ def _kill_when_active(dsn: str, pid: int) -> None:
         direct.execute("SELECT pg_terminate_backend(%s, 10000)", (pid,))
 
 
+def test_what_ends_a_client_takes_the_unnamed_statement_away(one_server: Served) -> None:
+    for number in range(8):
+        conn = one_server.connect(autocommit=False)
+        for _ in range(2):
+            assert conn.execute("SELECT %s::int + 1", (number,), prepare=False).fetchone() == (number + 1,)
+        conn.close()  # in its transaction: a ROLLBACK of ours follows
+
+
 def test_statement_mode_refuses_transactions(served: Callable[..., Served]) -> None:
     conn = served("statement").connect()
     with pytest.raises(psycopg.NotSupportedError, match="statement mode"):

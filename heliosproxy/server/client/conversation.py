@@ -63,7 +63,20 @@ class Conversation(Sending):
             except psycopg.Error as error:  # of the analysis: a hint nobody understands
                 self._refuse(Plan(kind in (QUERY, SYNC, CALL)), error)
         if not inbox:
+            if self._batch and self._task is None and not self._closed:
+                self._unended()
             self.link.drained()
+
+    def _unended(self) -> None:
+        """Send what came without an end: a server works on it at once, and an error in it is told at once."""
+        if self._exchange is None or not self._exchange.synced:
+            batch, self._batch = self._batch, []
+            try:
+                self._begin(of_batch(self, batch, False))
+            except ProtocolViolation as violation:
+                self._violated(violation, ends=False)
+            except psycopg.Error as error:
+                self._refuse(Plan(False), error)
 
     def _take(self, kind: int, frame: Frame) -> None:
         if kind in _EXTENDED:
@@ -77,8 +90,13 @@ class Conversation(Sending):
                 self.write(self._ready())
             elif sync and not batch and self._exchange is None:
                 self.write(self._ready())
-            elif not self._skipping and (batch or sync):
-                self._begin(of_batch(self, batch, sync))
+            elif not sync and not batch:
+                if self._exchange is not None and not self._exchange.synced:
+                    self.session.server.send(frontend.FLUSH)  # what it is about was sent before
+            elif not self._skipping:
+                plan = of_batch(self, batch, sync)
+                plan.flush = not sync
+                self._begin(plan)
         elif kind == QUERY:
             self._begin(of_query(self, frame))
         elif kind == CALL:

@@ -24,15 +24,19 @@ PostgreSQL finds a generic plan as good (PREPARE, Notes). Texts that come once o
 
 
 class Encoder:
-    """What is sent to *upstream* for a plan, and the script by which its replies are taken apart."""
+    """What is sent to *upstream* for a plan, and the script by which its replies are taken apart.
+
+    Args:
+        coming: names of ours that are being prepared in the same exchange; more are added.
+    """
 
     __slots__ = ("_coming", "_conversation", "_own", "_unnamed", "_upstream", "out", "script")
 
-    def __init__(self, conversation: Settling, upstream: Upstream) -> None:
+    def __init__(self, conversation: Settling, upstream: Upstream, coming: set[bytes]) -> None:
         self._conversation = conversation
         self._upstream = upstream
         self._own = conversation.own_names
-        self._coming: set[bytes] = set()
+        self._coming = coming
         self._unnamed: Any = upstream.prepared.unnamed
         self.out: list[bytes] = []
         self.script: Script = deque()

@@ -82,16 +82,18 @@ class Plan:
         message: of a Query or a FunctionCall, the message; b"" for extended messages.
         ops: extended messages.
         sync: it ends in Sync (or is a Query), so ReadyForQuery follows.
+        flush: it ends in Flush.
         refused: the client's error behind *ops*, where it has made one that only we can see; else None.
     """
 
-    __slots__ = ("calls", "message", "ops", "refused", "sync")
+    __slots__ = ("calls", "flush", "message", "ops", "refused", "sync")
 
     def __init__(self, sync: bool) -> None:
         self.calls: list[Call] = []
         self.message = b""
         self.ops: list[Op] = []
         self.sync = sync
+        self.flush = False
         self.refused: ProtocolViolation | None = None
 
     @property
@@ -137,7 +139,9 @@ def of_function_call(conversation: Conversation, frame: Frame) -> Plan:
 def of_batch(conversation: Conversation, frames: list[Frame], sync: bool) -> Plan:
     """The plan of extended messages."""
     plan = Plan(sync)
-    fresh: dict[bytes, Prepared | None] = {}
+    fresh = conversation.fresh
+    if not conversation.busy:
+        fresh.clear()
     statements, portals = conversation.statements, conversation.portals
 
     def find(name: bytes) -> Prepared | None:

@@ -33,18 +33,15 @@ class Sending(Settling):
             session.compose(each, b"")
         out: list[bytes] = []
         if flight is not None and flight.state:
-            out.append(frontend.query(b";".join(flight.state)))
-            server.prepared.unnamed = None  # a Query takes it away
             if flight.wary:
+                message = server.ask(b";".join(flight.state), self._restored_first)
                 flight.state, flight.wary = (), False
-                restoring = Exchange(None, self._restored_first)
-                server.exchanges.append(restoring)
-                self._exchange = restoring
-                server.send(out[0])
+                self._exchange = server.exchanges[-1]
+                server.send(message)
                 return
-            server.exchanges.append(Exchange(None, self._restored))
+            out.append(server.ask(b";".join(flight.state), self._restored))
         exchange = Exchange(self, self._finished, synced=plan.sync)
-        encoder = Encoder(self, server)
+        encoder = Encoder(self, server, exchange.coming)
         if flight is not None:
             for command in flight.begin:
                 encoder.begin(command)
@@ -59,7 +56,9 @@ class Sending(Settling):
             exchange.tee, exchange.room = [], self.home.tee
         server.exchanges.append(exchange)
         self._exchange = exchange
-        server.send(b"".join([*out, *encoder.out]) if out or len(encoder.out) > 1 else encoder.out[0])
+        out += encoder.out
+        if out:
+            server.send(b"".join(out) if len(out) > 1 else out[0])
 
     def _extended(self, encoder: Encoder, exchange: Exchange, plan: Plan) -> None:
         encoder.ops(plan)
@@ -71,9 +70,12 @@ class Sending(Settling):
             # The server must skip to the Sync as the client will: a Bind of no statement makes it.
             encoder.out.append(frontend.bind_nothing(b"helios_refused"))
             exchange.refusal = replies.error(plan.refused)
+        self._end(encoder, plan)
+
+    def _end(self, encoder: Encoder, plan: Plan) -> None:
         if plan.sync:
             encoder.out.append(frontend.SYNC)
-        else:
+        elif plan.flush:
             encoder.out.append(frontend.FLUSH)
 
     def _insert(self, insert: Any) -> None:
@@ -100,7 +102,7 @@ class Sending(Settling):
             if each.kind != "command":
                 session.compose(each, b"")
                 current.calls.append(each)
-        encoder = Encoder(self, server)
+        encoder = Encoder(self, server, exchange.coming)
         waiting = bool(exchange.script) or exchange.ahead
         encoder.ops(plan)
         script = encoder.script
@@ -108,9 +110,10 @@ class Sending(Settling):
             while script and script[0].__class__ is Insert:
                 self._insert(script.popleft())
         exchange.script.extend(script)
-        encoder.out.append(frontend.SYNC if plan.sync else frontend.FLUSH)
+        self._end(encoder, plan)
         exchange.synced = plan.sync
-        server.send(b"".join(encoder.out))
+        if encoder.out:
+            server.send(b"".join(encoder.out))
 
     def _restored(self, exchange: Exchange) -> None:
         if exchange.error:  # nobody knows its state now, and the statement is on its way
@@ -134,6 +137,7 @@ class Sending(Settling):
         """ReadyForQuery came: settle, before the client learns that it is over."""
         session, plan = self.session, self._plan
         self._exchange = self._plan = None
+        self.fresh.clear()
         server: Upstream = session.server
         if plan is None or server is None:
             return

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from ...session import Session
 from ...state.transaction import Status
-from ..protocol import frontend
 from ..upstream.exchange import Exchange
 from . import replies
 from .plan import CLOSE, PARSE, STATEMENT, Frame, Op, Plan
@@ -29,6 +28,7 @@ class Settling:
         home: its pool.
         session: its state on the path.
         statements, portals: what it has prepared and bound, by its own names.
+        fresh: what is being prepared (None: closed) in the plan that is under way.
         inbox: messages that wait for their turn.
         encoding: Python's name of its client_encoding.
     """
@@ -39,6 +39,7 @@ class Settling:
         self.session = session
         self.statements: dict[bytes, Prepared] = {}
         self.portals: dict[bytes, Portal] = {}
+        self.fresh: dict[bytes, Prepared | None] = {}
         self.inbox: deque[Frame] = deque()
         self.encoding = "utf-8"
         self.write = link.write
@@ -96,6 +97,7 @@ class Settling:
         """The server connection died under us."""
         session, plan, exchange = self.session, self._plan, self._exchange
         self._plan = self._exchange = None
+        self.fresh.clear()
         server.holder = None
         if session.server is not server:
             return
@@ -163,9 +165,7 @@ class Settling:
                 server.part()
 
         failed: list[bytes] = []
-        for _command in commands:
-            server.exchanges.append(Exchange(None, cleaned))
-        server.send(b"".join(frontend.query(command) for command in commands))
+        server.send(b"".join([server.ask(command, cleaned) for command in commands]))
 
     def _discard(self, server: Upstream) -> None:
         server.holder = None

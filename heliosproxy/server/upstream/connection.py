@@ -172,6 +172,12 @@ class Upstream(Server):
         self.signature = None
         self.last = None
 
+    def ask(self, text: bytes, done: Callable[[Exchange], None]) -> bytes:
+        """A Query of our own, to be sent now; *done* is called at its end, and nobody gets its replies."""
+        self.exchanges.append(Exchange(None, done))
+        self.prepared.unnamed = None  # a Query takes it away
+        return frontend.query(text)
+
     def send(self, data: bytes) -> None:
         """Send *data*; what it is answered with must be in `exchanges`."""
         self.transport.write(data)

@@ -57,6 +57,7 @@ class Exchange:
         script: unit by unit; None = everything is forwarded.
         ahead: units of ours before the client's first: the BEGIN that was promised.
         synced: what ends it was sent (Query, Sync, FunctionCall); else more may follow in it.
+        coming: names of ours for statements that are being prepared in it.
         copying: the server waits for COPY data of the client.
         copied: the client has ended its COPY data, and a Sync of its may follow that belongs to them.
         refusal: what the client gets instead of the error that we made the server report; b"" = none.
@@ -71,6 +72,7 @@ class Exchange:
     __slots__ = (
         "ahead",
         "client",
+        "coming",
         "copied",
         "copying",
         "done",
@@ -98,6 +100,7 @@ class Exchange:
         self.script = script
         self.ahead = 0
         self.synced = synced
+        self.coming: set[bytes] = set()
         self.copying = self.copied = False
         self.refusal = b""
         self.tee: list[bytes] | None = None
