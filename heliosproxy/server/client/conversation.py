@@ -63,9 +63,13 @@ class Conversation(Sending):
             except psycopg.Error as error:  # of the analysis: a hint nobody understands
                 self._refuse(Plan(kind in (QUERY, SYNC, CALL)), error)
         if not inbox:
-            if self._batch and self._task is None and not self._closed:
-                self._unended()
-            self.link.drained()
+            self.rested()
+
+    def rested(self) -> None:
+        """Nothing more of the client's waits to be looked at."""
+        if self._batch and self._task is None and not self._closed:
+            self._unended()
+        self.link.drained()
 
     def _unended(self) -> None:
         """Send what came without an end: a server works on it at once, and an error in it is told at once."""

@@ -146,9 +146,10 @@ class Link(asyncio.Protocol):
 
     def drained(self) -> None:
         """Nothing of it waits any more."""
-        self._waiting = 0
-        if self._held:
-            self._go_on(1)
+        if self._waiting:
+            self._waiting = 0
+            if self._held:
+                self._go_on(1)
 
     def _hold(self, why: int) -> None:
         if not self._held:

@@ -41,6 +41,7 @@ class Sending(Settling):
                 return
             out.append(server.ask(b";".join(flight.state), self._restored))
         exchange = Exchange(self, self._finished, synced=plan.sync)
+        exchange.coming = set()
         encoder = Encoder(self, server, exchange.coming)
         if flight is not None:
             for command in flight.begin:
@@ -63,14 +64,17 @@ class Sending(Settling):
     def _extended(self, encoder: Encoder, exchange: Exchange, plan: Plan) -> None:
         encoder.ops(plan)
         script = encoder.script
-        if not exchange.ahead and not exchange.forwarded:
+        if not exchange.ahead:
             while script and script[0].__class__ is Insert:
-                self._insert(script.popleft())
+                exchange.prefix += self._inserted(script.popleft())
         if plan.refused is not None:
             # The server must skip to the Sync as the client will: a Bind of no statement makes it.
             encoder.out.append(frontend.bind_nothing(b"helios_refused"))
             exchange.refusal = replies.error(plan.refused)
         self._end(encoder, plan)
+        if exchange.prefix and not encoder.out:
+            self.write(exchange.prefix)  # nothing comes that it could be sent with
+            exchange.prefix = b""
 
     def _end(self, encoder: Encoder, plan: Plan) -> None:
         if plan.sync:
@@ -78,11 +82,11 @@ class Sending(Settling):
         elif plan.flush:
             encoder.out.append(frontend.FLUSH)
 
-    def _insert(self, insert: Any) -> None:
+    def _inserted(self, insert: Any) -> bytes:
         if insert.done is not None:
             insert.done()
-        if insert.data:
-            self.write(insert.data)
+        data: bytes = insert.data
+        return data
 
     def _more(self, plan: Plan) -> None:
         """Messages behind a Flush, in the same exchange."""
@@ -108,7 +112,7 @@ class Sending(Settling):
         script = encoder.script
         if not waiting:
             while script and script[0].__class__ is Insert:
-                self._insert(script.popleft())
+                self.write(self._inserted(script.popleft()))
         exchange.script.extend(script)
         self._end(encoder, plan)
         exchange.synced = plan.sync

@@ -22,6 +22,32 @@ _BACKEND = dict.fromkeys(b"RKSZTDCIEN123nstAGHWdcvV", limits.LARGE)
 _COLLECT_AT_LEAST = 5
 
 
+# Of a reply that is nothing but an answer: no error, notice, parameter, notification or COPY.
+_PLAIN = frozenset(b"12TDnC")
+_READY = ord("Z")
+_COMPLETE = ord("C")
+
+
+def whole_reply(data: bytes) -> int:
+    """Where the last tag begins, if *data* is a whole reply up to ReadyForQuery and nothing else; 0 if not.
+
+    For the commonest of all reads: one small answer. It is walked from its beginning: bytes of a row may look like
+    anything.
+    """
+    at, size, tag = 0, len(data), 0
+    if size < 6 or data[size - 6] != _READY:
+        return 0
+    stop = size - 6
+    while at < stop:
+        kind = data[at]
+        if kind not in _PLAIN:
+            return 0
+        if kind == _COMPLETE:
+            tag = at + 5
+        at += 1 + int.from_bytes(data[at + 1 : at + 5], "big")
+    return tag if at == stop else 0
+
+
 class Frames:
     """One direction of one connection.
 
@@ -43,6 +69,11 @@ class Frames:
         self._kind = 0
         self.inside = 0
         self.limits = _BACKEND if backend else _FRONTEND
+
+    @property
+    def middle(self) -> bool:
+        """Whether the stream stands within a message."""
+        return bool(self._held) or self.inside > 0
 
     def feed(self, data: bytes) -> list[Piece]:
         """The pieces of *data*: (kind, buffer, start, end).

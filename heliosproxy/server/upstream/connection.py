@@ -17,7 +17,7 @@ from ...pool.server import Server
 from ...state.settings import EMPTY, Values
 from ..protocol import backend, frontend
 from ..protocol.errors import ProtocolViolation
-from ..protocol.frames import Frames, Piece
+from ..protocol.frames import Frames, Piece, whole_reply
 from .exchange import UNIT_ENDS, Exchange, Insert, Unit
 from .known import Known
 
@@ -187,6 +187,14 @@ class Upstream(Server):
     def data_received(self, data: bytes) -> None:
         """Take replies apart, and pass them on."""
         try:
+            exchanges = self.exchanges
+            if exchanges and not self._frames.middle:
+                exchange = exchanges[0]
+                if exchange.script is None and not exchange.ahead and exchange.client is not None:
+                    tag = whole_reply(data)
+                    if tag:
+                        self._whole(exchange, data, tag)
+                        return
             self._take(self._frames.feed(data))
         except ProtocolViolation as violation:
             logger.error("server %s broke the protocol: %s", self.address, violation)
@@ -194,6 +202,24 @@ class Upstream(Server):
         except Exception:  # a mistake of ours: nobody may wait for what will not come
             logger.exception("a reply of server %s could not be handled", self.address)
             self.transport.abort()
+
+    def _whole(self, exchange: Exchange, data: bytes, tag: int) -> None:
+        """What `_take` comes to for *data* that is all of a reply, its last tag beginning at *tag*."""
+        self.status = exchange.status = data[-1]
+        exchange.tag = data[tag : data.index(0, tag)]
+        self.exchanges.popleft()
+        client = exchange.client
+        if exchange.tee is not None:
+            exchange.keep(data[:-6])
+        exchange.done(exchange)
+        exchange.tee = None
+        if exchange.prefix:
+            data = exchange.prefix + data
+        client.write(data)
+        if client.inbox:
+            client.pump()
+        else:
+            client.rested()
 
     def _take(self, pieces: list[Piece]) -> None:
         out: list[tuple[bytes, int, int]] = []
@@ -323,8 +349,14 @@ class Upstream(Server):
                 for buffer, start, end in out:
                     exchange.keep(buffer[start:end])
         write = client.write
-        for buffer, start, end in out:
+        if exchange is not None and exchange.prefix:
+            out.insert(0, (exchange.prefix, 0, len(exchange.prefix)))
+            exchange.prefix = b""
+        if len(out) == 1:
+            buffer, start, end = out[0]
             write(buffer if start == 0 and end == len(buffer) else buffer[start:end])
+        else:
+            write(b"".join([buffer[start:end] for buffer, start, end in out]))
         if client.choked and not self._paused and not self.gone:
             self._paused = True
             self.transport.pause_reading()

@@ -57,7 +57,8 @@ class Exchange:
         script: unit by unit; None = everything is forwarded.
         ahead: units of ours before the client's first: the BEGIN that was promised.
         synced: what ends it was sent (Query, Sync, FunctionCall); else more may follow in it.
-        coming: names of ours for statements that are being prepared in it.
+        coming: names of ours for statements that are being prepared in it; None = no extended messages.
+        prefix: what the client gets before anything that is forwarded.
         copying: the server waits for COPY data of the client.
         copied: the client has ended its COPY data, and a Sync of its may follow that belongs to them.
         refusal: what the client gets instead of the error that we made the server report; b"" = none.
@@ -69,23 +70,19 @@ class Exchange:
         forwarded: some of the reply has reached the client.
     """
 
-    __slots__ = (
-        "ahead",
-        "client",
-        "coming",
-        "copied",
-        "copying",
-        "done",
-        "error",
-        "forwarded",
-        "refusal",
-        "room",
-        "script",
-        "status",
-        "synced",
-        "tag",
-        "tee",
-    )
+    # Defaults of the class, because most of them stay untouched.
+    ahead = 0
+    copied = False
+    copying = False
+    error = b""
+    forwarded = False
+    prefix = b""
+    refusal = b""
+    room = 0
+    status = 0
+    tag = b""
+    tee: list[bytes] | None = None
+    coming: set[bytes] | None = None
 
     def __init__(
         self,
@@ -98,17 +95,7 @@ class Exchange:
         self.client = client
         self.done = done
         self.script = script
-        self.ahead = 0
         self.synced = synced
-        self.coming: set[bytes] = set()
-        self.copying = self.copied = False
-        self.refusal = b""
-        self.tee: list[bytes] | None = None
-        self.room = 0
-        self.tag = b""
-        self.error = b""
-        self.status = 0
-        self.forwarded = False
 
     def keep(self, data: bytes) -> None:
         """Keep *data*, which was forwarded, if the cache wants it."""
