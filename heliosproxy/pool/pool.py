@@ -13,7 +13,7 @@ from .desk import Desk
 from .key import PoolKey
 from .options import PoolOptions
 from .parts import S, Stock
-from .waiters import AsyncWaiter, ThreadWaiter
+from .waiters import AsyncWaiter, CallWaiter, ThreadWaiter
 
 if TYPE_CHECKING:
     from .cap import Pools
@@ -131,6 +131,38 @@ class Pool(Desk[S], Generic[S]):
         except BaseException:
             self._give_up(waiter)
             raise
+
+    def queue(self, signature: object, call: Callable[[CallWaiter[S]], None]) -> CallWaiter[S]:
+        """Ask for a server connection without waiting: *call* is called in the running loop when it is time.
+
+        It must then `collect`, or `give_up` when it has lost interest. Nobody else ends the wait: who has waited
+        for `PoolOptions.timeout` must collect, too, and is refused.
+        """
+        waiter = CallWaiter(self._stock, signature, call)
+        if not self._queued(waiter):
+            waiter.wake()
+        return waiter
+
+    def collect(self, waiter: CallWaiter[S]) -> S | None:
+        """What *waiter* was granted; None: a place, in which to `open`. Raises as `lease` does."""
+        try:
+            return None if self._must_connect(waiter) else self._accept(waiter)
+        except BaseException:
+            self._give_up(waiter)
+            raise
+
+    async def open(self, waiter: CallWaiter[S]) -> S:
+        """Connect in the place that *waiter* was granted. Raises as `lease` does."""
+        try:
+            started = self._clock()
+            return self._adopt(waiter, await self.connect_async(self), started)
+        except BaseException:
+            self._give_up(waiter)
+            raise
+
+    def give_up(self, waiter: CallWaiter[S]) -> None:
+        """*waiter* is not interested any more: what it was granted goes to the next."""
+        self._give_up(waiter)
 
     def warm(self) -> None:
         """Open connections until ``min_size`` is reached or the cap is; blocks. Otherwise use opens them.

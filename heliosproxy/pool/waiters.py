@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import Generic
 
 from .parts import S, Stock, Waiter
@@ -65,3 +66,25 @@ class AsyncWaiter(Waiter[S], Generic[S]):
     def _ring(self) -> None:
         if not self._future.done():
             self._future.set_result(None)
+
+
+class CallWaiter(Waiter[S], Generic[S]):
+    """A callback of an event loop: for who has no task, because a task for each wait would cost more than the wait."""
+
+    __slots__ = ("_call", "_loop")
+
+    def __init__(self, stock: Stock[S], signature: object, call: Callable[[CallWaiter[S]], None]) -> None:
+        super().__init__(stock, signature)
+        self._loop = asyncio.get_running_loop()
+        self._call = call
+
+    def wake(self) -> bool:
+        """As `AsyncWaiter.wake`; the callback runs in the loop's next round."""
+        if asyncio._get_running_loop() is self._loop:
+            self._loop.call_soon(self._call, self)
+            return True
+        try:
+            self._loop.call_soon_threadsafe(self._call, self)
+        except RuntimeError:
+            return False
+        return True

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from ..pool.pool import Pool
+from ..sql.shape import shape, shared
 from ..sql.statement import Statement
 from ..state import consequences
 from ..state.settings import EMPTY, Values
@@ -64,6 +65,8 @@ class Home:
         self.tee = proxy.config.cache.query.max_result_size
         self.upstreams: WeakSet[Upstream] = WeakSet()
         self._recent: dict[bytes, Known] = {}
+        self._shapes: dict[bytes, Known] = {}
+        self._shapes_hold = not proxy.config.cache.query.exclude_patterns
         self._prepared: dict[tuple[bytes, bytes, str], Prepared] = {}
 
     def session(self, base: Values = EMPTY) -> Session:
@@ -90,11 +93,19 @@ class Home:
     def known(self, text: bytes, encoding: str = "utf-8") -> Known:
         """What is known of *text*; raises StatementRejected, or ConfigError for a hint that is not understood."""
         found = self._recent.get(text)
-        if found is None or encoding != "utf-8":
-            statement = self.proxy.memo.get(text.decode(encoding, "surrogateescape"))
-            found = Known(statement, not consequences.any_of(statement, self.harmless or frozenset()))
-            if len(text) <= _SHORT and encoding == "utf-8":
-                if len(self._recent) >= _MOST_RECENT:
-                    self._recent.clear()
-                self._recent[text] = found
+        if found is not None and encoding == "utf-8":
+            return found
+        form = shape(text) if self._shapes_hold and encoding == "utf-8" else None
+        if form is not None and (found := self._shapes.get(form)) is not None:
+            return found
+        statement = self.proxy.memo.get(text.decode(encoding, "surrogateescape"))
+        found = Known(statement, not consequences.any_of(statement, self.harmless or frozenset()))
+        if encoding == "utf-8" and len(text) <= _SHORT:
+            # The text itself is looked at by patterns of the configuration alone.
+            where, key = self._recent, text
+            if form is not None and shared(statement):
+                where, key = self._shapes, form
+            if len(where) >= _MOST_RECENT:
+                where.clear()
+            where[key] = found
         return found

@@ -41,7 +41,7 @@ class Conversation(Sending):
     def pump(self) -> None:
         """Take the client's messages in order, as far as that is possible now."""
         inbox = self.inbox
-        while inbox and self._task is None and not self._closed:
+        while inbox and self._task is None and self._waiter is None and not self._closed:
             exchange = self._exchange
             kind = inbox[0][0]
             if kind & 0xFF == COPY_DATA and self.session.server is not None and self.session.server.partial:
@@ -67,7 +67,7 @@ class Conversation(Sending):
 
     def rested(self) -> None:
         """Nothing more of the client's waits to be looked at."""
-        if self._batch and self._task is None and not self._closed:
+        if self._batch and self._task is None and self._waiter is None and not self._closed:
             self._unended()
         self.link.drained()
 
@@ -155,14 +155,39 @@ class Conversation(Sending):
             if session.server is None:
                 server = session.pool.try_lease(session.settings.signature)
                 if server is None:
-                    self._task = asyncio.get_running_loop().create_task(self._travel(plan, None))
+                    self._wait()
                     return
                 session.take(server, self)
             self._transmit(plan)
         except psycopg.Error as error:
             self._refuse(plan, error)
 
-    async def _travel(self, plan: Plan, steps: Any) -> None:
+    def _wait(self) -> None:
+        """Queue for a server connection."""
+        pool = self.session.pool
+        waiter = self._waiter = pool.queue(self.session.settings.signature, self._granted)
+        self._timer = asyncio.get_running_loop().call_later(pool.options.timeout, self._granted, waiter)
+
+    def _granted(self, waiter: Any) -> None:
+        """The wait is over, whichever way."""
+        if waiter is not self._waiter:
+            return
+        self._stop_waiting()
+        session, plan = self.session, self._plan
+        if plan is None:
+            raise AssertionError("nobody waits without a plan")
+        try:
+            server = session.pool.collect(waiter)
+            if server is None:
+                self._task = asyncio.get_running_loop().create_task(self._travel(plan, None, waiter))
+                return
+            session.take(server, self)
+            self._transmit(plan)
+        except psycopg.Error as error:
+            self._refuse(plan, error)
+            self.pump()
+
+    async def _travel(self, plan: Plan, steps: Any, waiter: Any = None) -> None:
         """What has to be waited for; then the plan goes on."""
         session, call = self.session, plan.calls[0]
         try:
@@ -170,7 +195,9 @@ class Conversation(Sending):
                 self._task = None
                 self._answered(plan, call.results or [])
                 return
-            if session.server is None:
+            if waiter is not None:
+                session.take(await session.pool.open(waiter), self)
+            elif session.server is None:
                 session.take(await session.pool.lease_async(session.settings.signature), self)
             self._task = None
             if not self._closed:

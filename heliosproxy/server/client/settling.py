@@ -47,13 +47,15 @@ class Settling:
         self._plan: Plan | None = None
         self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
+        self._waiter: Any = None  # its place in the queue for a server connection
+        self._timer: asyncio.TimerHandle | None = None
         self._skipping = False
         self._closed = False
 
     @property
     def busy(self) -> bool:
         """Whether something is under way for the client."""
-        return self._exchange is not None or self._task is not None
+        return self._exchange is not None or self._task is not None or self._waiter is not None
 
     @property
     def own_names(self) -> bool:
@@ -126,12 +128,21 @@ class Settling:
             return
         self._closed = True
         self.inbox.clear()
+        if self._waiter is not None:
+            self.session.pool.give_up(self._waiter)
+            self._stop_waiting()
         if self._task is not None:
             self._task.cancel()
         elif self.session.server is not None:
             self._retire()
         elif self.session.tx.status is not Status.IDLE:
             self.session.abandoned()
+
+    def _stop_waiting(self) -> None:
+        self._waiter = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _retire(self) -> None:
         """Give the server connection back as if new, or close it where it is in no state for that."""
