@@ -47,6 +47,7 @@ class Home:
         reported: what the server reports to a session that has set nothing, by name; empty before the first login.
         harmless: names of functions that leave a session alone; None before the first login.
         upstreams: server connections whose sockets are open.
+        parses: unnamed Parse messages, with the search_path they were sent under.
         tee: bytes of an answer that the cache takes at most.
         validated: startup settings that a server has accepted, with what it then reported.
     """
@@ -65,6 +66,7 @@ class Home:
         self.tee = proxy.config.cache.query.max_result_size
         self.upstreams: WeakSet[Upstream] = WeakSet()
         self._recent: dict[bytes, Known] = {}
+        self.parses: dict[tuple[bytes, str], Prepared] = {}
         self._shapes: dict[bytes, Known] = {}
         self._shapes_hold = not proxy.config.cache.query.exclude_patterns
         self._prepared: dict[tuple[bytes, bytes, str], Prepared] = {}
@@ -89,6 +91,13 @@ class Home:
                     self._prepared.clear()
                 self._prepared[key] = found
         return found
+
+    def remember_parse(self, message: bytes, search_path: str, prepared: Prepared) -> None:
+        """An unnamed Parse, whole, means *prepared*: the next one need not be taken apart."""
+        if len(message) <= _SHORT:
+            if len(self.parses) >= _MOST_RECENT:
+                self.parses.clear()
+            self.parses[message, search_path] = prepared
 
     def known(self, text: bytes, encoding: str = "utf-8") -> Known:
         """What is known of *text*; raises StatementRejected, or ConfigError for a hint that is not understood."""

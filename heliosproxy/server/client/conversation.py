@@ -20,8 +20,8 @@ from ...state import refusals
 from ...state.transaction import LOCAL, Status
 from ..protocol import frontend
 from ..protocol.errors import ProtocolViolation
-from . import replies
-from .plan import PARSE, Frame, Plan, of_batch, of_function_call, of_query
+from . import replies, swift
+from .plan import BIND, PARSE, Frame, Plan, of_batch, of_function_call, of_query
 from .sending import Sending
 
 if TYPE_CHECKING:
@@ -64,6 +64,29 @@ class Conversation(Sending):
                 self._refuse(Plan(kind in (QUERY, SYNC, CALL)), error)
         if not inbox:
             self.rested()
+
+    def swiftly(self, data: bytes) -> bool:
+        """Whether *data*, all that was read and nothing before it, could be taken as a whole."""
+        if self.busy or self._batch or self._skipping or self._closed or self.own_names:
+            return False
+        kind = data[0]
+        if kind == QUERY:
+            if 1 + int.from_bytes(data[1:5], "big") != len(data):
+                return False
+            try:
+                self._begin(of_query(self, (QUERY, data, 0, len(data))))
+            except ProtocolViolation as violation:
+                self._violated(violation, ends=True)
+            except psycopg.Error as error:
+                self._refuse(Plan(True), error)
+            return True
+        if kind not in (PARSE, BIND) or self.encoding != "utf-8":
+            return False
+        plan = swift.plan(self, data)
+        if plan is None:
+            return False
+        self._begin(plan)
+        return True
 
     def rested(self) -> None:
         """Nothing more of the client's waits to be looked at."""
@@ -231,6 +254,9 @@ class Conversation(Sending):
             session.tx.queried = True
         self._plan = None
         parsed = b""
+        if plan.swift is not None and plan.swift.parsed:
+            self.statements[b""] = plan.swift.prepared
+            parsed = replies.PARSE_COMPLETE
         for op in plan.ops:
             if op.kind == PARSE and op.prepared is not None:
                 self.statements[op.name] = op.prepared

@@ -89,13 +89,18 @@ class Link(asyncio.Protocol):
             self._before_login(data)
             return
         try:
-            pieces = self._frames.feed(data)
+            if (
+                len(data) > 5
+                and not conversation.inbox
+                and not self._frames.middle
+                and conversation.swiftly(data)
+            ):
+                return
+            conversation.inbox.extend(self._frames.feed(data))
+            conversation.pump()
         except ProtocolViolation as violation:
             self.refuse(violation)
             return
-        conversation.inbox.extend(pieces)
-        try:
-            conversation.pump()
         except Exception:  # a mistake of ours: nobody may wait for what will not come
             logger.exception("serving %s failed", self.peer)
             self.refuse(ProtocolViolation("internal error: see the log of the proxy", sqlstate="XX000"))

@@ -12,6 +12,8 @@ from .statements import Portal, Prepared
 
 if TYPE_CHECKING:
     from .conversation import Conversation
+    from .settling import Settling
+    from .swift import Swift
 
 PARSE, BIND, DESCRIBE, EXECUTE, CLOSE = b"PBDEC"
 STATEMENT, PORTAL = b"SP"
@@ -83,10 +85,11 @@ class Plan:
         ops: extended messages.
         sync: it ends in Sync (or is a Query), so ReadyForQuery follows.
         flush: it ends in Flush.
+        swift: of the commonest batch, instead of *ops*; else None.
         refused: the client's error behind *ops*, where it has made one that only we can see; else None.
     """
 
-    __slots__ = ("calls", "flush", "message", "ops", "refused", "sync")
+    __slots__ = ("calls", "flush", "message", "ops", "refused", "swift", "sync")
 
     def __init__(self, sync: bool) -> None:
         self.calls: list[Call] = []
@@ -95,13 +98,30 @@ class Plan:
         self.sync = sync
         self.flush = False
         self.refused: ProtocolViolation | None = None
+        self.swift: Swift | None = None
 
     @property
     def local(self) -> bool:
         """Whether no server has to be asked where the names of statements are the client's alone."""
-        return not self.message and all(
-            op.kind == CLOSE and op.frame[1][op.frame[2] + 5] == STATEMENT for op in self.ops
+        return (
+            not self.message
+            and self.swift is None
+            and all(op.kind == CLOSE and op.frame[1][op.frame[2] + 5] == STATEMENT for op in self.ops)
         )
+
+    def in_full(self, conversation: Settling) -> None:
+        """Make *ops* of what was read swiftly."""
+        swift: Any = self.swift
+        self.swift = None
+        data, bind, tail = swift.data, swift.bind, swift.tail
+        name = data[bind + 6 : swift.rest - 1]
+        if swift.parsed:
+            self.ops.append(Op(PARSE, (PARSE, data, 0, bind), b"", swift.prepared))
+        self.ops.append(Op(BIND, (BIND, data, bind, tail), name, swift.prepared, swift.rest))
+        if data[tail] == DESCRIBE:
+            self.ops.append(Op(DESCRIBE, (DESCRIBE, data, tail, tail + 7), b"", None))
+            tail += 7
+        self.ops.append(Op(EXECUTE, (EXECUTE, data, tail, tail + 10), b"", None))
 
 
 def _call(text: bytes, kind: str = "execute") -> Call:
@@ -159,6 +179,8 @@ def of_batch(conversation: Conversation, frames: list[Frame], sync: bool) -> Pla
                 )
                 break
             fresh[name] = prepared = conversation.prepared(text, types)
+            if not name:
+                conversation.home.remember_parse(buffer[start:end], conversation.path, prepared)
             plan.ops.append(Op(kind, frame, name, prepared))
         elif kind == BIND:
             portal, name, rest = frontend.split_bind(buffer, start, end)

@@ -12,6 +12,7 @@ from . import replies
 from .encode import Encoder
 from .plan import Plan
 from .settling import Settling
+from .swift import send as send_swiftly
 
 if TYPE_CHECKING:
     from ..upstream.connection import Upstream
@@ -41,6 +42,17 @@ class Sending(Settling):
                 return
             out.append(server.ask(b";".join(flight.state), self._restored))
         exchange = Exchange(self, self._finished, synced=plan.sync)
+        swift = plan.swift
+        if swift is not None:
+            if flight is None or not flight.begin:
+                send_swiftly(swift, server, exchange, out)
+                if call.token is not None:
+                    exchange.tee, exchange.room = [], self.home.tee
+                server.exchanges.append(exchange)
+                self._exchange = exchange
+                server.send(b"".join(out) if len(out) > 1 else out[0])
+                return
+            plan.in_full(self)
         exchange.coming = set()
         encoder = Encoder(self, server, exchange.coming)
         if flight is not None:
@@ -49,6 +61,7 @@ class Sending(Settling):
                 exchange.ahead += BEGIN_UNITS
         if plan.message:
             server.prepared.unnamed = None
+            exchange.simple = True
             encoder.out.append(plan.message)
         else:
             exchange.script = encoder.script
@@ -147,6 +160,8 @@ class Sending(Settling):
             return
         calls = plan.calls
         status = _STATUS[exchange.status]
+        if plan.swift is not None and plan.swift.parsed:
+            self.statements[b""] = plan.swift.prepared  # though it failed: at worst it is parsed anew
         if exchange.error:
             server.prepared.unnamed = None
             if len(calls) == 1:

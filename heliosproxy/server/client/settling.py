@@ -182,10 +182,14 @@ class Settling:
         server.holder = None
         server.pool.discard(server)
 
+    @property
+    def path(self) -> str:
+        """Where its names are looked up, as far as it has said."""
+        return self.session.settings.values.get("search_path", "")
+
     def prepared(self, text: bytes, types: bytes) -> Prepared:
         """The statement of *text* with parameter *types*, shared by all that prepare it."""
-        path = self.session.settings.values.get("search_path", "")
-        return self.home.prepared(text, types, path, self.encoding)
+        return self.home.prepared(text, types, self.path, self.encoding)
 
     def noted(self, op: Op) -> Callable[[], None] | None:
         """What is to be noted when the server has accepted *op*, whose names are its own."""

@@ -24,7 +24,7 @@ from .known import Known
 logger = logging.getLogger("heliosproxy.server")
 
 READY, ERROR, NOTICE, PARAMETER, NOTIFICATION = b"ZENSA"
-COPY_IN, COPY_BOTH, COMPLETE = b"GWC"
+COPY_IN, COPY_BOTH, COMPLETE, PARSED = b"GWC1"
 _UNASKED = frozenset((NOTICE, PARAMETER, NOTIFICATION))
 IDLE = ord("I")
 FAILED = ord("E")
@@ -207,6 +207,8 @@ class Upstream(Server):
         """What `_take` comes to for *data* that is all of a reply, its last tag beginning at *tag*."""
         self.status = exchange.status = data[-1]
         exchange.tag = data[tag : data.index(0, tag)]
+        if exchange.naming:
+            self.prepared.add(exchange.naming)
         self.exchanges.popleft()
         client = exchange.client
         if exchange.tee is not None:
@@ -283,11 +285,13 @@ class Upstream(Server):
                 exchange.script.clear()
             if exchange.ahead:
                 exchange.ahead = 0
-                if exchange.script is None:
+                if exchange.simple:
                     self.send(frontend.SYNC)  # a Query behind a failed BEGIN is skipped, and ends nothing
             if refusal:
                 out.append((refusal, 0, len(refusal)))
             return not refusal
+        if kind == PARSED and exchange.naming:
+            self.prepared.add(exchange.naming)
         if exchange.ahead:
             exchange.ahead -= kind in UNIT_ENDS
             return False

@@ -58,6 +58,7 @@ class Exchange:
         ahead: units of ours before the client's first: the BEGIN that was promised.
         synced: what ends it was sent (Query, Sync, FunctionCall); else more may follow in it.
         coming: names of ours for statements that are being prepared in it; None = no extended messages.
+        naming: of a statement that is prepared in it, where there is no script to say so; b"" = none.
         prefix: what the client gets before anything that is forwarded.
         copying: the server waits for COPY data of the client.
         copied: the client has ended its COPY data, and a Sync of its may follow that belongs to them.
@@ -66,6 +67,7 @@ class Exchange:
         room: bytes that *tee* may still take.
         tag: the last command tag; b"" before one came.
         error: the first ErrorResponse, whole; b"" = none came.
+        simple: it is that of a Query.
         status: the transaction status at its end: I, T or E; 0 before.
         forwarded: some of the reply has reached the client.
     """
@@ -76,9 +78,11 @@ class Exchange:
     copying = False
     error = b""
     forwarded = False
+    naming = b""
     prefix = b""
     refusal = b""
     room = 0
+    simple = False
     status = 0
     tag = b""
     tee: list[bytes] | None = None

@@ -29,6 +29,14 @@ class Known:
             return True
         return False
 
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._names)
+
+    def oldest(self) -> bytes:
+        """The longest unused one; there must be one."""
+        return next(iter(self._names))
+
     def add(self, name: bytes) -> None:
         """*name* was prepared."""
         self._names[name] = None
