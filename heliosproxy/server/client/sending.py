@@ -42,16 +42,20 @@ class Sending(Settling):
                 return
             out.append(server.ask(b";".join(flight.state), self._restored))
         exchange = Exchange(self, self._finished, synced=plan.sync)
-        swift = plan.swift
-        if swift is not None:
-            if flight is None or not flight.begin:
-                send_swiftly(swift, server, exchange, out)
-                if call.token is not None:
-                    exchange.tee, exchange.room = [], self.home.tee
-                server.exchanges.append(exchange)
-                self._exchange = exchange
-                server.send(b"".join(out) if len(out) > 1 else out[0])
-                return
+        if (plan.message or plan.swift is not None) and (flight is None or not flight.begin):
+            if plan.swift is not None:
+                send_swiftly(plan.swift, server, exchange, out)
+            else:
+                server.prepared.unnamed = None
+                exchange.simple = True
+                out.append(plan.message)
+            if call.token is not None:
+                exchange.tee, exchange.room = [], self.home.tee
+            server.exchanges.append(exchange)
+            self._exchange = exchange
+            server.send(b"".join(out) if len(out) > 1 else out[0])
+            return
+        if plan.swift is not None:
             plan.in_full(self)
         exchange.coming = set()
         encoder = Encoder(self, server, exchange.coming)
