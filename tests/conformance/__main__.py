@@ -34,7 +34,7 @@ def main() -> int:
     options, arguments = _parser().parse_known_args()
     if options.select:
         arguments += ["-k", options.select]
-    variants = options.mode or ["session", "transaction"]
+    variants = options.mode or ["session", "transaction", "wire-session", "wire-transaction"]
     good = True
     if not options.psycopg or not options.mode:
         good = _packaged()
@@ -75,8 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--mode",
         type=_variants,
-        help="session, transaction, both, stock, thin, or variants separated by commas, such as"
-        " transaction+cache,session+stock-cursors; without it: both, and the packaged suites",
+        help="session, transaction, both, wire-session, wire-transaction (through our server), stock, thin, or"
+        " variants separated by commas, such as transaction+cache,session+stock-cursors; without it: these"
+        " four, and the packaged suites",
     )
     parser.add_argument("--stock", action="store_true", help="run stock psycopg anew, whatever is kept")
     parser.add_argument("--select", metavar="EXPR", help="pytest's -k")
@@ -88,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
 def _variants(text: str) -> list[str]:
     variants = text.replace("both", "session,transaction").split(",")
     for variant in variants:
-        if not re.fullmatch(r"stock|thin|(session|transaction)(\+(cache|stock-cursors))*", variant):
+        if not re.fullmatch(
+            r"stock|thin|wire-(session|transaction)|(session|transaction)(\+(cache|stock-cursors))*", variant
+        ):
             raise argparse.ArgumentTypeError(f"no such variant: {variant}")
     return variants
 

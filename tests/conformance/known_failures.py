@@ -26,6 +26,8 @@ BARS = {
     "session+stock-cursors": 10 + len(_DEFAULT_CURSORS),
     "transaction": 60,
     "transaction+stock-cursors": 60 + len(_DEFAULT_CURSORS),
+    "wire-session": 15,
+    "wire-transaction": 135,
 }
 # The largest part of all leases that may be pinned; every connection of session mode is.
 PINNED = {"transaction": 0.10}

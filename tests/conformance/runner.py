@@ -8,15 +8,21 @@ import importlib.util
 import json
 import os
 import platform
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from psycopg.conninfo import conninfo_to_dict
+
 from heliosproxy.embedded import Cluster
+from heliosproxy.proxy import Proxy
+from heliosproxy.server.running import Serving
 
 from .verdict import Result, Run
 
@@ -29,6 +35,9 @@ IGNORED = ("tests/test_typing.py", "tests/pool")
 NEEDED = ("anyio", "mypy", "numpy", "pproxy")
 # A suite that dies on one test goes on behind it. One that dies on so many is better looked at by hand.
 MAX_DEATHS = 10
+
+WIRE = "wire-"
+"""Begins the variants that put our server between stock psycopg and the database."""
 
 _HERE = Path(__file__).parent
 
@@ -98,10 +107,14 @@ def run_suite(suite: Path, variant: str, arguments: Sequence[str] = ()) -> Run:
     Args:
         arguments: for pytest, to run a part; its output then goes to the terminal, otherwise to a log file.
     """
-    with Cluster(replicas=0) as cluster, tempfile.TemporaryDirectory() as folder:
+    with ExitStack() as stack:
+        cluster = stack.enter_context(Cluster(replicas=0))
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
         # Not the database "postgres": the suite terminates and counts sessions of its own database.
         cluster.primary.sql("CREATE DATABASE conformance")
         dsn = cluster.primary.dsn.removesuffix("postgres") + "conformance"
+        if variant.startswith(WIRE):
+            dsn = stack.enter_context(_served(dsn, variant.removeprefix(WIRE)))
         report, began = Path(folder) / "report.jsonl", time.monotonic()
         for attempt in range(MAX_DEATHS):
             command = _command(dsn, Path(folder) / f"cache{attempt}", arguments)
@@ -110,6 +123,21 @@ def run_suite(suite: Path, variant: str, arguments: Sequence[str] = ()) -> Run:
             if any("end" in event for event in events) or not _bury(report, events, status):
                 break
         return _collect(variant, time.monotonic() - began, not arguments, list(_events(report)), status)
+
+
+@contextmanager
+def _served(dsn: str, mode: str) -> Iterator[str]:
+    """The DSN of our server in front of *dsn*."""
+    given = conninfo_to_dict(dsn)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = {
+        "pool": {"mode": mode, "server_connections": 80},
+        "node": [{"name": "primary", "dsn": dsn}],
+    }
+    with Serving(Proxy(config), own=True, addresses=[f"127.0.0.1:{port}"]):
+        yield f"postgresql://{given['user']}@127.0.0.1:{port}/{given['dbname']}"
 
 
 def log_file(variant: str) -> Path:
@@ -133,7 +161,8 @@ def _pytest(command: list[str], suite: Path, variant: str, report: Path, log: Pa
     env |= {
         "PYTHONPATH": str(_HERE),
         "PYTHONPYCACHEPREFIX": str(cache_dir() / "pycache"),  # the suite's folder is not ours
-        "HELIOSPROXY_CONFORMANCE_MODE": variant,
+        # The suite's psycopg is stock: what is under test is a server.
+        "HELIOSPROXY_CONFORMANCE_MODE": "stock" if variant.startswith(WIRE) else variant,
         "HELIOSPROXY_CONFORMANCE_REPORT": str(report),
     }
     if log is None:
