@@ -98,6 +98,13 @@ class Pools:
             raise ValueError(f"pool {pool.name} exists with other options: {pool.options}")
         return pool
 
+    def forget(self, pool: Pool[Any]) -> None:
+        """Close *pool*, and remember it no more: nothing ever connected by its key."""
+        pool.close()
+        with self.lock:
+            if self._by_key.get(pool.key) is pool:
+                del self._by_key[pool.key]
+
     def __iter__(self) -> Iterator[Pool[Any]]:
         return iter(list(self._by_key.values()))
 

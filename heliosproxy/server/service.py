@@ -189,7 +189,14 @@ class Service:
     async def _ready(self, home: Home) -> None:
         """The first login tells what servers of this pool report."""
         if home.harmless is None:
-            server = home.pool.try_lease() or await home.pool.lease_async()
+            try:
+                server = home.pool.try_lease() or await home.pool.lease_async()
+            except BaseException:
+                if home.harmless is None and not home.pool.stock.size:
+                    # A database that is not there: any client can ask for any number of these.
+                    self._homes.pop(home.pool.key, None)
+                    self.proxy.pools.forget(home.pool)
+                raise
             home.pool.release(server)
 
     async def _prepared(self, home: Home, conversation: Conversation) -> dict[bytes, bytes]:
@@ -205,7 +212,11 @@ class Service:
         if commands:
             done: asyncio.Future[Exchange] = asyncio.get_running_loop().create_future()
             server.send(server.ask(b";".join(commands), done.set_result))
-            exchange = await done
+            try:
+                exchange = await done
+            except BaseException:  # the client has gone meanwhile
+                conversation.close()
+                raise
             if exchange.error:
                 server.settings, server.signature, server.last = session.settings.values, object(), None
                 server.tainted = True

@@ -93,7 +93,8 @@ class Served:
     @property
     def leased(self) -> int:
         """Server connections leased now."""
-        return int(self.pool["pool_size"] - self.pool["pool_available"])
+        pools = self.proxy.stats()["pools"].values()
+        return int(sum(pool["pool_size"] - pool["pool_available"] for pool in pools))
 
     def settles(self, leased: int = 0) -> bool:
         """Whether so many are leased soon: what a client sees comes before its lease is back."""

@@ -92,7 +92,7 @@ def table(dsn: str) -> Iterator[str]:
 
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute("CREATE TABLE fuzzed (n int)")
-    yield "fuzzed"
+    return "fuzzed"
 
 
 @pytest.mark.parametrize("mode", ["session", "transaction", "statement"])

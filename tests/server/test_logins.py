@@ -70,8 +70,11 @@ def test_auth_query_finds_users_that_the_configuration_has_not(served: Callable[
 
 
 def test_a_database_that_is_not_there(served: Callable[..., Served]) -> None:
-    with pytest.raises(psycopg.OperationalError, match='database "missing" does not exist'):
-        served().connect(dbname="missing")
+    server = served()
+    for number in range(3):
+        with pytest.raises(psycopg.OperationalError, match=f'database "missing{number}" does not exist'):
+            server.connect(dbname=f"missing{number}")
+    assert server.proxy.stats()["pools"] == {}  # nobody can fill the memory with names
 
 
 def test_a_server_that_cannot_be_reached(served: Callable[..., Served]) -> None:

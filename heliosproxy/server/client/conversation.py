@@ -202,7 +202,8 @@ class Conversation(Sending):
         try:
             server = session.pool.collect(waiter)
             if server is None:
-                self._task = asyncio.get_running_loop().create_task(self._travel(plan, None, waiter))
+                self._place = waiter
+                self._task = asyncio.get_running_loop().create_task(self._travel(plan, None))
                 return
             session.take(server, self)
             self._transmit(plan)
@@ -210,7 +211,7 @@ class Conversation(Sending):
             self._refuse(plan, error)
             self.pump()
 
-    async def _travel(self, plan: Plan, steps: Any, waiter: Any = None) -> None:
+    async def _travel(self, plan: Plan, steps: Any) -> None:
         """What has to be waited for; then the plan goes on."""
         session, call = self.session, plan.calls[0]
         try:
@@ -218,8 +219,10 @@ class Conversation(Sending):
                 self._task = None
                 self._answered(plan, call.results or [])
                 return
-            if waiter is not None:
-                session.take(await session.pool.open(waiter), self)
+            if self._place is not None:
+                server = await session.pool.open(self._place)
+                self._place = None
+                session.take(server, self)
             elif session.server is None:
                 session.take(await session.pool.lease_async(session.settings.signature), self)
             self._task = None
@@ -234,8 +237,6 @@ class Conversation(Sending):
             self.link.refuse(ProtocolViolation("internal error: see the log of the proxy", sqlstate="XX000"))
         finally:
             self._task = None
-            if self._closed and session.server is not None and self._exchange is None:
-                self._retire()
         self.pump()
 
     async def _perform(self, effect: Effect) -> Any:

@@ -203,6 +203,9 @@ class Link(asyncio.Protocol):
             self._packets()
         except ProtocolViolation as violation:
             self.refuse(violation)
+        except Exception:  # a mistake of ours: nobody may wait for what will not come
+            logger.exception("the startup packet of %s could not be handled", self.peer)
+            self.refuse(ProtocolViolation("internal error: see the log of the proxy", sqlstate="XX000"))
 
     def _packets(self) -> None:
         while len(self._startup) >= 8 and self._task is None and not self.transport.is_closing():

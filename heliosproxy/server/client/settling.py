@@ -48,6 +48,7 @@ class Settling:
         self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
         self._waiter: Any = None  # its place in the queue for a server connection
+        self._place: Any = None  # one that it may connect in
         self._timer: asyncio.TimerHandle | None = None
         self._skipping = False
         self._closed = False
@@ -132,11 +133,20 @@ class Settling:
             self.session.pool.give_up(self._waiter)
             self._stop_waiting()
         if self._task is not None:
+            # By a callback, because a task that is cancelled before it began runs nothing of its own.
+            self._task.add_done_callback(self._cancelled)
             self._task.cancel()
         elif self.session.server is not None:
             self._retire()
         elif self.session.tx.status is not Status.IDLE:
             self.session.abandoned()
+
+    def _cancelled(self, task: asyncio.Task[None]) -> None:
+        if self._place is not None:
+            self.session.pool.give_up(self._place)
+            self._place = None
+        if self.session.server is not None and self._exchange is None:
+            self._retire()
 
     def _stop_waiting(self) -> None:
         self._waiter = None

@@ -39,23 +39,30 @@ def greeting(minor: int, parameters: dict[bytes, bytes]) -> Greeting:
     """Read the *parameters* of a startup packet.
 
     Raises:
-        ProtocolViolation: there is no user (28000), or ``options`` cannot be read (22023).
+        ProtocolViolation: there is no user (28000), ``options`` cannot be read (42601), something is no UTF-8 (22021).
     """
-    user = parameters.get(b"user", b"").decode("utf-8", "surrogateescape")
+    user = _text(parameters.get(b"user", b""))
     if not user:
         raise ProtocolViolation("no PostgreSQL user name specified in startup packet", sqlstate="28000")
     settings: dict[str, str] = {}
-    for name, value in _options(parameters.get(b"options", b"").decode("utf-8", "surrogateescape")):
+    for name, value in _options(_text(parameters.get(b"options", b""))):
         _set(settings, name, value)
     unknown = []
     for raw, data in parameters.items():
         if raw.startswith(b"_pq_."):
             unknown.append(raw)
         elif raw not in _SPECIAL:
-            _set(settings, raw.decode("utf-8", "surrogateescape"), data.decode("utf-8", "surrogateescape"))
+            _set(settings, _text(raw), _text(data))
     replication = parameters.get(b"replication", b"false").lower() not in (b"false", b"off", b"no", b"0")
-    database = parameters.get(b"database", b"").decode("utf-8", "surrogateescape") or user
+    database = _text(parameters.get(b"database", b"")) or user
     return Greeting(user, database, minor, replication, MappingProxyType(settings), tuple(unknown))
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise ProtocolViolation('invalid byte sequence for encoding "UTF8"', sqlstate="22021") from None
 
 
 def _set(settings: dict[str, str], name: str, value: str) -> None:
