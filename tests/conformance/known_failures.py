@@ -114,6 +114,34 @@ _TRANSACTION = (
     ),
 )
 
+# Through our server, whose clients have process numbers of their own, and whose server connections have many clients.
+_WIRE_TRANSACTION = (
+    (
+        "terminates the process of its own number: nobody's, in transaction mode",
+        (
+            *_tests("connection", "test_broken", "test_broken_connection"),
+            *_tests("connection", "test_right_exception_on_server_disconnect"),
+            *_tests("connection", "test_context_inerror_rollback_no_clobber"),
+            "tests/test_transaction.py::test_context_inerror_rollback_no_clobber[asyncio-pipeline=off]",
+            "tests/test_transaction_async.py::test_context_inerror_rollback_no_clobber[asyncio-pipeline=off]",
+            "tests/pq/test_pgconn.py::test_reset",
+            "tests/pq/test_pgconn.py::test_reset_async",
+        ),
+    ),
+    (
+        "looks into pg_prepared_statements: a server connection knows statements of many, by names of their content",
+        (
+            *_tests("pipeline", "test_auto_prepare"),
+            *_tests("prepared", "test_dont_prepare", "test_do_prepare", "test_auto_prepare"),
+            *_tests("prepared", "test_dont_prepare_conn", "test_do_prepare_conn", "test_auto_prepare_conn"),
+            *_tests("prepared", "test_prepare_disable", "test_no_prepare_multi"),
+            *_tests("prepared", "test_evict_lru", "test_evict_lru_deallocate"),
+            *_tests("prepared", "test_different_types", "test_untyped_json"),
+            "tests/test_pipeline.py::test_prepared",
+        ),
+    ),
+)
+
 
 def _table(*groups: tuple[str, tuple[str, ...]]) -> dict[str, str]:
     return {test: reason for reason, tests in groups for test in tests}
@@ -122,6 +150,7 @@ def _table(*groups: tuple[str, tuple[str, ...]]) -> dict[str, str]:
 KNOWN: dict[str, dict[str, str]] = {
     "session": _table(*_SESSION),
     "transaction": _table(*_SESSION, *_TRANSACTION),
+    "wire-transaction": _table(*_WIRE_TRANSACTION),
     "session+stock-cursors": _STOCK_CURSORS,
     "transaction+stock-cursors": _STOCK_CURSORS,
 }

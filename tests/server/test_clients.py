@@ -283,6 +283,9 @@ def test_notifications_reach_who_listens(server: Served) -> None:
     notifier.execute("NOTIFY news, 'hello'")
     (got,) = listener.notifies(timeout=10, stop_after=1)
     assert (got.channel, got.payload) == ("news", "hello")
+    listener.execute("NOTIFY news, 'mine'")
+    (own,) = listener.notifies(timeout=10, stop_after=1)
+    assert (own.payload, own.pid) == ("mine", listener.info.backend_pid)
     listener.execute("UNLISTEN *")
 
 

@@ -222,6 +222,11 @@ class Settling:
         return name.decode(self.encoding, "replace")
 
     @property
+    def pid(self) -> int:
+        """The process number that the client was told."""
+        return int(self.link.pid)
+
+    @property
     def choked(self) -> bool:
         """Whether the client takes no more data for now."""
         return bool(self.link.choked)

@@ -231,6 +231,9 @@ class Upstream(Server):
             if kind in _UNASKED:
                 forward = self._unasked(kind, buffer, start, end, exchange)
                 client = exchange.client if exchange is not None else self.holder
+                if kind == NOTIFICATION and client is not None:
+                    buffer = self._notification(buffer[start:end], client.pid)
+                    start, end = 0, len(buffer)
             elif exchange is None:
                 if kind == ERROR:
                     self.final = buffer[start:end]
@@ -264,6 +267,12 @@ class Upstream(Server):
             exchange.tee = None  # no part of the answer, so the answer is not kept
         # What our own commands cause is not the client's affair, except what others have told it.
         return kind == NOTIFICATION or exchange is None or exchange.client is not None
+
+    def _notification(self, message: bytes, pid: int) -> bytes:
+        """*message* as it is told a client that knows its own server process by number *pid*."""
+        if int.from_bytes(message[5:9], "big") != self.backend_pid:
+            return message
+        return message[:5] + pid.to_bytes(4, "big") + message[9:]
 
     def _reply(
         self,
