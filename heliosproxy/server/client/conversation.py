@@ -31,6 +31,9 @@ logger = logging.getLogger("heliosproxy.server")
 
 QUERY, SYNC, FLUSH, CALL, TERMINATE = b"QSHFX"
 COPY_DATA, COPY_DONE, COPY_FAIL = b"dcf"
+PATIENCE = 5.0
+"""Seconds in the queue after which a client is told that it waits (hazards/wire.md, 12)."""
+
 _EXTENDED = frozenset(b"PBDEC")
 _COPYING = frozenset(b"dcf")
 
@@ -189,7 +192,23 @@ class Conversation(Sending):
         """Queue for a server connection."""
         pool = self.session.pool
         waiter = self._waiter = pool.queue(self.session.settings.signature, self._granted)
-        self._timer = asyncio.get_running_loop().call_later(pool.options.timeout, self._granted, waiter)
+        loop, seconds = asyncio.get_running_loop(), pool.options.timeout
+        if seconds > PATIENCE:
+            self._timer = loop.call_later(PATIENCE, self._still_waiting, waiter, seconds - PATIENCE)
+        else:
+            self._timer = loop.call_later(seconds, self._granted, waiter)
+
+    def _still_waiting(self, waiter: Any, seconds: float) -> None:
+        """Tell the client why nothing comes; it waits *seconds* more at most."""
+        if waiter is self._waiter:
+            pool = self.session.pool
+            self.write(
+                replies.notice(
+                    f"waiting for a server connection of pool {pool.name}: all are in use,"
+                    f" and the wait ends after {pool.options.timeout:g} seconds"
+                )
+            )
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._granted, waiter)
 
     def _granted(self, waiter: Any) -> None:
         """The wait is over, whichever way."""

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("heliosproxy.server")
 
-HANDSHAKE = 60.0
-"""Seconds for TLS: PostgreSQL's default authentication_timeout."""
+LOGIN = HANDSHAKE = 60.0
+"""Seconds for a whole login, and for TLS in it: PostgreSQL's default authentication_timeout."""
 
 MOST_WAITING = 1 << 18
 """Bytes of a client's messages that wait for their turn, before no more is read from it."""
@@ -68,6 +68,7 @@ class Link(asyncio.Protocol):
         self._unchoked: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
         self._asked = 0
+        self._deadline: asyncio.TimerHandle | None = None
         self._early: list[bytes] = []
         self._asleep: asyncio.Future[None] | None = None
 
@@ -81,6 +82,10 @@ class Link(asyncio.Protocol):
         self.local = not isinstance(peer, tuple)
         self.peer = "local" if self.local else f"{peer[0]}:{peer[1]}"
         self.service.arrived(self)
+        self._deadline = asyncio.get_running_loop().call_later(LOGIN, self._too_late)
+
+    def _too_late(self) -> None:
+        self.refuse(ProtocolViolation("canceling authentication due to timeout", sqlstate="57014"))
 
     def data_received(self, data: bytes) -> None:
         """Take what it sent."""
@@ -116,6 +121,7 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """It is gone."""
+        self._no_deadline()
         if self._task is not None:
             self._task.cancel()
         if self.conversation is not None:
@@ -124,6 +130,11 @@ class Link(asyncio.Protocol):
         for call in self._unchoked:
             call()
         self._unchoked = []
+
+    def _no_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     def pause_writing(self) -> None:
         """It does not read fast enough."""
@@ -319,6 +330,7 @@ class Link(asyncio.Protocol):
         if self.transport.is_closing():
             conversation.close()
             return
+        self._no_deadline()
         self.conversation = conversation
         early, self._early = b"".join(self._early), []
         if early:

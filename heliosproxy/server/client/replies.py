@@ -80,6 +80,11 @@ def _error(severity: str, sqlstate: str, text: str, **more: str) -> bytes:
     return backend.error_response({"S": severity, "V": severity, "C": sqlstate, "M": text, **more})
 
 
+def notice(text: str) -> bytes:
+    """NoticeResponse of the proxy's own."""
+    return backend.notice_response({"S": "NOTICE", "V": "NOTICE", "C": "00000", "M": text})
+
+
 def fatal(sqlstate: str, text: str, **more: str) -> bytes:
     """ErrorResponse that ends the connection; *more* are fields by code (``D=``, ``H=``)."""
     return _error("FATAL", sqlstate, text, **more)
