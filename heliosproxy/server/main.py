@@ -65,6 +65,10 @@ async def _serve(service: Service, addresses: list[str], started: Callable[[list
 
     for which in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(which, tell, which)
+    # Else it would end us, and whoever sends it means another thing.
+    loop.add_signal_handler(
+        signal.SIGHUP, logger.warning, "SIGHUP: reloading the configuration is not available in this version"
+    )
     try:
         servers = await listen(service, addresses)
     except OSError as error:

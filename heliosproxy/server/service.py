@@ -24,6 +24,7 @@ from .login.authenticators import authenticator_of
 from .login.certificates import certificate_of, end_point_hash
 from .login.targets import resolve
 from .protocol import backend, frontend
+from .upstream.connection import python_encoding
 from .upstream.exchange import Exchange
 from .upstream.opening import Reach, open_upstream, refusal
 
@@ -127,6 +128,7 @@ class Service:
         session = home.session(who.settings)
         conversation = Conversation(link, home, session)
         reported = await self._prepared(home, conversation)
+        conversation.encoding = python_encoding(reported.get(b"client_encoding", b"UTF8"))
         link.pid, link.key = self._pid(session), secrets.token_bytes(32 if who.minor >= 2 else 4)
         self.links[link.pid] = link
         greeting = [backend.authentication(0)]

@@ -315,6 +315,26 @@ def test_an_empty_query(server: Served, cursor_class: Any) -> None:
     assert cursor.pgresult.status == pq.ExecStatus.EMPTY_QUERY
 
 
+@pytest.mark.parametrize("how", ["startup", "set"])
+def test_texts_in_another_encoding(one_server: Served, how: str) -> None:
+    conn = one_server.connect(**({"client_encoding": "latin1"} if how == "startup" else {}))
+    other = one_server.connect()
+    if how == "set":
+        conn.execute("SET client_encoding TO latin1")
+    for _ in range(4):
+        assert conn.execute("SELECT 'h\u00e9', %s, length('h\u00e9')", ("\u00fc",)).fetchone() == (
+            "h\u00e9",
+            "\u00fc",
+            2,
+        )
+        assert other.execute("SELECT 'h\u00e9', %s, length('h\u00e9')", ("\u20ac",)).fetchone() == (
+            "h\u00e9",
+            "\u20ac",
+            2,
+        )
+    assert one_server.settles(0)  # nothing was taken for unreadable, which would pin
+
+
 def test_two_phase_commit(served: Callable[..., Served], dsn: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as direct:
         row = direct.execute("SHOW max_prepared_transactions").fetchone()

@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import psycopg
+from psycopg._encodings import pg2pyenc
+
 from ...pool.server import Server
 from ...state.settings import EMPTY, Values
 from ..protocol import backend, frontend
@@ -28,6 +31,14 @@ COPY_IN, COPY_BOTH, COMPLETE, PARSED = b"GWC1"
 _UNASKED = frozenset((NOTICE, PARAMETER, NOTIFICATION))
 IDLE = ord("I")
 FAILED = ord("E")
+
+
+def python_encoding(name: bytes) -> str:
+    """Python's name of a client_encoding; UTF-8 for one that Python lacks, whose texts are then seen as not UTF-8."""
+    try:
+        return pg2pyenc(name)
+    except psycopg.NotSupportedError:
+        return "utf-8"
 
 
 class Upstream(Server):
@@ -263,6 +274,8 @@ class Upstream(Server):
         if kind == PARAMETER:
             name, value = backend.parse_parameter_status(buffer, start, end)
             self.reported[name] = value
+            if name == b"client_encoding" and self.holder is not None:
+                self.holder.encoding = python_encoding(value)
         if exchange is not None:
             exchange.tee = None  # no part of the answer, so the answer is not kept
         # What our own commands cause is not the client's affair, except what others have told it.
