@@ -50,7 +50,7 @@ _, status = os.waitpid(child, 0)
 assert os.waitstatus_to_exitcode(status) == 0, status
 pool.release(leased)
 assert pool.try_lease() is leased and pool.try_lease() is idle and not hooks
-print("done")
+print("done", flush=True)  # _exit() does not
 os._exit(0)
 """
 

@@ -219,6 +219,18 @@ def raw(server: Served) -> socket.socket:
     return made
 
 
+def test_a_protocol_that_is_newer_is_negotiated(served: Callable[..., Served]) -> None:
+    server = served()
+    given = psycopg.conninfo.conninfo_to_dict(server.url)
+    names = {b"user": given["user"].encode(), b"database": given["dbname"].encode(), b"_pq_.unheard": b"1"}
+    with raw(server) as sock:
+        sock.sendall(frontend.startup(names, 0x30009))
+        answer = b""
+        while not answer.endswith(b"Z\0\0\0\5I"):
+            answer += sock.recv(4096)
+    assert answer.startswith(b"v" + b"\0\0\0\x19" + b"\0\3\0\2" + b"\0\0\0\1" + b"_pq_.unheard\0")
+
+
 GARBAGE: dict[str, bytes] = {
     "nothing": b"",
     "a length of nothing": b"\0\0\0\0",

@@ -303,7 +303,7 @@ class Link(asyncio.Protocol):
                     sqlstate="28000",
                 )
             if who.minor > 2 or who.unknown:
-                self.write(backend.negotiate_protocol_version(min(who.minor, 2), who.unknown))
+                self.write(backend.negotiate_protocol_version(frontend.V3 + min(who.minor, 2), who.unknown))
             if who.replication:
                 raise ProtocolViolation(
                     "replication connections are not supported by this version: connect to the server itself",

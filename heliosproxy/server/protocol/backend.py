@@ -31,7 +31,7 @@ def ready_for_query(status: bytes) -> bytes:
 
 
 def negotiate_protocol_version(newest: int, unknown: Sequence[bytes]) -> bytes:
-    """A NegotiateProtocolVersion: the newest minor version there is, and the options that are not known."""
+    """A NegotiateProtocolVersion: the version spoken, major and minor (0x30002), and the options not known."""
     names = b"".join(name + b"\0" for name in unknown)
     return message(b"v", newest.to_bytes(4, "big") + len(unknown).to_bytes(4, "big") + names)
 
@@ -79,7 +79,7 @@ def command_complete(tag: bytes) -> bytes:
 def parse_parameter_status(buffer: bytes, start: int, end: int) -> tuple[bytes, bytes]:
     """Name and value of a ParameterStatus."""
     parts = buffer[start + 5 : end].split(b"\0")
-    if len(parts) != 3:
+    if len(parts) != 3 or parts[2]:
         raise ProtocolViolation("invalid ParameterStatus")
     return parts[0], parts[1]
 
