@@ -119,9 +119,7 @@ class Service:
             psycopg.Error: the server refused the login, or one of the client's settings.
             TooManyRequests: ``max_connections`` are open.
         """
-        most = self.proxy.config.pool.max_connections
-        if most is not None and len(self.links) >= most:
-            raise TooManyRequests(f"{most} clients are connected, and that is pool.max_connections")
+        self._check_room()
         await self._authenticate(link, who)
         home = self._home(who)
         await self._ready(home)
@@ -129,6 +127,11 @@ class Service:
         conversation = Conversation(link, home, session)
         reported = await self._prepared(home, conversation)
         conversation.encoding = python_encoding(reported.get(b"client_encoding", b"UTF8"))
+        try:
+            self._check_room()  # others were let in meanwhile
+        except TooManyRequests:
+            conversation.close()
+            raise
         link.pid, link.key = self._pid(session), secrets.token_bytes(32 if who.minor >= 2 else 4)
         self.links[link.pid] = link
         greeting = [backend.authentication(0)]
@@ -137,6 +140,11 @@ class Service:
         greeting.append(backend.ready_for_query(b"I"))
         link.write(b"".join(greeting))
         return conversation
+
+    def _check_room(self) -> None:
+        most = self.proxy.config.pool.max_connections
+        if most is not None and len(self.links) >= most:
+            raise TooManyRequests(f"{most} clients are connected, and that is pool.max_connections")
 
     def _pid(self, session: Session) -> int:
         """The process number that a client is told: of its server process where it keeps that for good."""

@@ -85,6 +85,17 @@ def test_a_server_that_cannot_be_reached(served: Callable[..., Served]) -> None:
     server.proxy.close()
 
 
+@pytest.mark.parametrize(
+    "asked", ["target_session_attrs=read-write", "requirepeer=postgres", "min_protocol_version=3.2"]
+)
+def test_what_the_dsn_asks_for_and_is_not_done_is_refused_by_name(dsn: str, asked: str) -> None:
+    server = Served(psycopg.conninfo.make_conninfo(dsn, **dict([asked.split("=")])))
+    with pytest.raises(psycopg.OperationalError, match=f"{asked.partition('=')[0]} in a"):
+        server.connect()
+    server.serving.close()
+    server.proxy.close()
+
+
 def test_more_than_max_connections_are_turned_away(served: Callable[..., Served]) -> None:
     server = served(helios_max_connections=2)
     server.connect()

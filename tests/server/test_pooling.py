@@ -333,6 +333,23 @@ def test_flush_is_answered_before_sync(served: Callable[..., Served]) -> None:
             answer += sock.recv(4096)
 
 
+def test_a_name_given_twice_behind_a_flush_is_refused_as_at_the_beginning(
+    served: Callable[..., Served],
+) -> None:
+    with login(served()) as sock:
+        parse = frontend.parse(b"twice", b"SELECT 1")
+        sock.sendall(parse + frontend.FLUSH)
+        answer = b""
+        while len(answer) < 5:
+            answer += sock.recv(4096)
+        sock.sendall(parse + frontend.bind_nothing(b"twice") + frontend.EXECUTE_ALL + frontend.SYNC)
+        answer = b""
+        while not answer.endswith(b"Z\0\0\0\5I"):
+            answer += sock.recv(4096)
+    assert b"42P05" in answer
+    assert b"helios_refused" not in answer
+
+
 def test_an_answer_of_a_hundred_megabytes_passes_and_a_slow_client_stalls_nobody(
     served: Callable[..., Served],
 ) -> None:

@@ -48,9 +48,8 @@ class Conversation(Sending):
             exchange = self._exchange
             kind = inbox[0][0]
             if kind & 0xFF == COPY_DATA and self.session.server is not None and self.session.server.partial:
-                self._copy(
-                    exchange, inbox.popleft()
-                )  # the rest of a message, whatever has become of the COPY
+                # The rest of a message, whatever has become of the COPY.
+                self._copy(exchange, inbox.popleft())
                 continue
             if exchange is not None:
                 if exchange.copying or (exchange.copied and kind == SYNC):
@@ -229,6 +228,13 @@ class Conversation(Sending):
         except psycopg.Error as error:
             self._refuse(plan, error)
             self.pump()
+        except Exception:  # noqa: BLE001 - logged, and told to the client
+            self._broken()
+
+    def _broken(self) -> None:
+        """A mistake of ours, in an exception handler: nobody may wait for what will not come."""
+        logger.exception("serving %s failed", self.link.peer)
+        self.link.refuse(ProtocolViolation("internal error: see the log of the proxy", sqlstate="XX000"))
 
     async def _travel(self, plan: Plan, steps: Any) -> None:
         """What has to be waited for; then the plan goes on."""
@@ -250,10 +256,9 @@ class Conversation(Sending):
         except (psycopg.Error, OSError) as error:
             self._task = None
             self._refuse(plan, error)
-        except Exception:  # a mistake of ours: nobody may wait for what will not come
-            logger.exception("serving %s failed", self.link.peer)
+        except Exception:  # noqa: BLE001 - logged, and told to the client
             self._task = None
-            self.link.refuse(ProtocolViolation("internal error: see the log of the proxy", sqlstate="XX000"))
+            self._broken()
         finally:
             self._task = None
         self.pump()

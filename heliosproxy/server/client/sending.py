@@ -84,16 +84,16 @@ class Sending(Settling):
         if not exchange.ahead:
             while script and script[0].__class__ is Insert:
                 exchange.prefix += self._inserted(script.popleft())
-        if plan.refused is not None:
-            # The server must skip to the Sync as the client will: a Bind of no statement makes it.
-            encoder.out.append(frontend.bind_nothing(b"helios_refused"))
-            exchange.refusal = replies.error(plan.refused)
-        self._end(encoder, plan)
+        self._end(encoder, exchange, plan)
         if exchange.prefix and not encoder.out:
             self.write(exchange.prefix)  # nothing comes that it could be sent with
             exchange.prefix = b""
 
-    def _end(self, encoder: Encoder, plan: Plan) -> None:
+    def _end(self, encoder: Encoder, exchange: Exchange, plan: Plan) -> None:
+        if plan.refused is not None:
+            # The server must skip to the Sync as the client will: a Bind of no statement makes it.
+            encoder.out.append(frontend.bind_nothing(b"helios_refused"))
+            exchange.refusal = replies.error(plan.refused)
         if plan.sync:
             encoder.out.append(frontend.SYNC)
         elif plan.flush:
@@ -131,7 +131,7 @@ class Sending(Settling):
             while script and script[0].__class__ is Insert:
                 self.write(self._inserted(script.popleft()))
         exchange.script.extend(script)
-        self._end(encoder, plan)
+        self._end(encoder, exchange, plan)
         exchange.synced = plan.sync
         if encoder.out:
             server.send(b"".join(encoder.out))

@@ -83,13 +83,7 @@ def plan(conversation: Settling, data: bytes) -> Plan | None:
     call.statement, call.quiet = known.statement, known.quiet
     call.bound = Bound((BIND, data, bind, tail))
     if known.statement.kind is Kind.SELECT and conversation.session.path.lookup:
-        call.raw = (
-            "B",
-            found.text,
-            found.types,
-            data[rest:tail],
-            end is not None and len(end) > len(_PLAIN_TAIL),
-        )
+        call.raw = ("B", found.text, found.types, data[rest:tail], end == _DESCRIBED_TAIL)
     else:
         call.raw = ()
     made.calls.append(call)

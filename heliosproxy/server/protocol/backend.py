@@ -51,15 +51,6 @@ def _fields(fields: Mapping[str, str]) -> bytes:
     return b"\0".join(parts) + b"\0\0"
 
 
-def row_description(columns: Sequence[tuple[str, int, int]]) -> bytes:
-    """A RowDescription of columns (name, type OID, size) in text format."""
-    parts = [len(columns).to_bytes(2, "big")]
-    for name, oid, size in columns:
-        parts.append(name.encode() + b"\0" + bytes(6) + oid.to_bytes(4, "big"))
-        parts.append(size.to_bytes(2, "big", signed=True) + b"\xff\xff\xff\xff" + b"\0\0")
-    return message(b"T", b"".join(parts))
-
-
 def data_row(values: Sequence[Field]) -> bytes:
     """A DataRow; None is NULL."""
     parts = [len(values).to_bytes(2, "big")]

@@ -369,11 +369,9 @@ class Upstream(Server):
     def _flush(self, client: Any, exchange: Exchange | None, out: list[tuple[bytes, int, int]]) -> None:
         if client is None:
             return
-        if exchange is not None:
-            exchange.forwarded = True
-            if exchange.tee is not None:
-                for buffer, start, end in out:
-                    exchange.keep(buffer[start:end])
+        if exchange is not None and exchange.tee is not None:
+            for buffer, start, end in out:
+                exchange.keep(buffer[start:end])
         write = client.write
         if exchange is not None and exchange.prefix:
             out.insert(0, (exchange.prefix, 0, len(exchange.prefix)))

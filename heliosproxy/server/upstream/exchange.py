@@ -69,7 +69,6 @@ class Exchange:
         error: the first ErrorResponse, whole; b"" = none came.
         simple: it is that of a Query.
         status: the transaction status at its end: I, T or E; 0 before.
-        forwarded: some of the reply has reached the client.
     """
 
     # Defaults of the class, because most of them stay untouched.
@@ -77,7 +76,6 @@ class Exchange:
     copied = False
     copying = False
     error = b""
-    forwarded = False
     naming = b""
     prefix = b""
     refusal = b""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from ...errors import UnsupportedError
 from ...sql.harmless import HARMLESS
 from ..login import tls
 from ..login.certificates import end_point_hash
@@ -167,7 +168,9 @@ async def open_upstream(home: Home, destination: Destination) -> Upstream:
         psycopg.OperationalError: none can be reached, or none speaks the protocol.
         psycopg.Error: the last one refused the login, with its own sqlstate.
         ConfigError: what the connection string says of TLS cannot be done.
+        UnsupportedError: it asks for what this version does not do.
     """
+    _refuse_unavailable(destination)
     targets = list(destination.targets)
     if destination.shuffle:
         random.shuffle(targets)
@@ -186,6 +189,18 @@ async def open_upstream(home: Home, destination: Destination) -> Upstream:
             except psycopg.Error as error:
                 failed = error
     raise failed or psycopg.OperationalError("there is no server to connect to")
+
+
+def _refuse_unavailable(destination: Destination) -> None:
+    """What a connection string asks for and this version does not do is refused by name, never ignored."""
+    asked = {
+        "target_session_attrs": destination.session_attrs != "any",
+        "requirepeer": bool(destination.require_peer),
+        "min_protocol_version": destination.login.protocol[0] > (3, 0),
+    }
+    for name, wanted in asked.items():
+        if wanted:
+            raise UnsupportedError(f"{name} in a [[node]]'s dsn: the server does not have it in this version")
 
 
 async def _attempt(home: Home, destination: Destination, target: Target, how: UpstreamTls | None) -> Upstream:
