@@ -64,10 +64,12 @@ def serve(
     cache: Annotated[
         bool, typer.Option("--cache", help="Answer from memory what was not written since.")
     ] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that serve; default 1.")] = None,
 ) -> None:
     """Speak the PostgreSQL protocol to any client, and share a few connections to the database among all.
 
-    SIGTERM ends it when the open transactions have ended, Ctrl-C at once. Exit status 2: it cannot be started so.
+    SIGTERM ends it when the open transactions have ended, Ctrl-C at once. SIGHUP reads the file again. Exit status
+    2: it cannot be started so.
     """
     import logging
 
@@ -83,13 +85,18 @@ def serve(
         overrides["pool.mode"] = mode
     if cache:
         overrides["cache.enabled"] = True
-    try:
+    if workers:
+        overrides["server.workers"] = workers
+
+    def load() -> Config:
         config = Config.load(file, overrides=overrides)
         if config.server is None:
             config = Config.load(file, overrides={**overrides, "server.listen": ["127.0.0.1:6432"]})
-        if dsn:
-            config = config.with_dsn(dsn)
-        run(config, lambda addresses: typer.echo(f"listening on {', '.join(addresses)}"))
+        return config.with_dsn(dsn) if dsn else config
+
+    try:
+        told = lambda addresses: typer.echo(f"listening on {', '.join(addresses)}")  # noqa: E731 - one use
+        run(load(), told, load if file is not None else None)
     except (ConfigError, UnsupportedError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None

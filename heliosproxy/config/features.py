@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, field_validator
 
 from heliosproxy.config.base import Count, Name, Section, Share, Strings, distinct
-from heliosproxy.config.units import GB, MB, Seconds, Size, SizeOrZero
+from heliosproxy.config.units import GB, MB, Seconds, SecondsOrZero, Size, SizeOrZero
 
 
 class GraphQL(Section):
@@ -114,8 +114,10 @@ class SessionMigration(Section):
 class Server(Section):
     """``[server]``: the PostgreSQL wire face; concerns ``heliosproxy serve`` alone.
 
-    ``listen`` holds host:port pairs and directories of Unix sockets. ``auth_query`` is SQL that finds a
-    client's verifier; None = only ``[[user]]``.
+    ``listen`` holds host:port pairs and directories of Unix sockets. ``workers`` is the number of processes.
+    ``auth_query`` is SQL that finds a client's verifier; None = only ``[[user]]``. ``drain_timeout``: seconds that
+    clients are given to end their transactions when the server, or a worker, ends. ``admin_users`` may do everything
+    on the console, ``stats_users`` look.
     """
 
     listen: Strings = ("127.0.0.1:6432",)
@@ -124,6 +126,9 @@ class Server(Section):
     tls_key: Name | None = None
     tls_required: bool = False
     auth_query: Name | None = None
+    drain_timeout: SecondsOrZero = 30.0
+    admin_users: Strings = ()
+    stats_users: Strings = ()
 
 
 class Http(Section):

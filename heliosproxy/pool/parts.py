@@ -60,13 +60,30 @@ class Plan(Generic[S]):
 
 
 class Stock(Generic[S]):
-    """One pool's servers and queue."""
+    """One pool's servers and queue.
 
-    __slots__ = ("closed", "connecting", "idle", "options", "past_used", "past_uses", "queue", "servers")
+    Attributes:
+        closed: nobody is served any more.
+        paused: nobody is served for now, and whoever asks is queued.
+        emptying: either of them, so what comes back is closed.
+    """
+
+    __slots__ = (
+        "closed",
+        "connecting",
+        "emptying",
+        "idle",
+        "options",
+        "past_used",
+        "past_uses",
+        "paused",
+        "queue",
+        "servers",
+    )
 
     def __init__(self, options: PoolOptions) -> None:
         self.options = options
-        self.closed = False
+        self.closed = self.paused = self.emptying = False
         self.reset()
 
     def reset(self) -> None:
@@ -116,4 +133,6 @@ class Stock(Generic[S]):
 
     @property
     def may_grow(self) -> bool:
+        if self.paused:
+            return False
         return self.options.max_size is None or self.size < self.options.max_size

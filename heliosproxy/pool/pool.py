@@ -230,6 +230,25 @@ class Pool(Desk[S], Generic[S]):
         if now >= self._pools.sweep_at:
             self._pools.sweep(now)
 
+    def saw_ddl(self) -> None:
+        """DDL has passed: whatever was prepared for this database before may have other columns now."""
+        self._pools.saw_ddl(self.key.database)
+
+    def pause(self) -> None:
+        """Serve nobody until `resume`; who asks is queued, as long as his patience lasts. Idle connections close."""
+        self._pools.act(self._core.pause, self._stock)
+
+    def resume(self) -> None:
+        """Serve again, first those who wait, in their order."""
+        self._pools.act(self._core.resume, self._stock)
+
+    def renew(self) -> None:
+        """Replace every connection: idle ones are closed now, leased ones when they come back."""
+        with self._pools.lock:
+            for server in self._stock.servers:
+                server.expires_at = 0.0
+        self._pools.sweep(self._clock())
+
     def close(self, timeout: float = 0.0) -> int:
         """Close idle connections and refuse waiters now, leased connections as soon as they are released.
 

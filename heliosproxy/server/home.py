@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
+
+from psycopg.conninfo import conninfo_to_dict
 
 from ..pool.pool import Pool
 from ..sql.shape import shape, shared
@@ -50,6 +53,10 @@ class Home:
         parses: unnamed Parse messages, with the search_path they were sent under.
         tee: bytes of an answer that the cache takes at most.
         validated: startup settings that a server has accepted, with what it then reported.
+        queries, hits: statements, and those of them that the cache answered.
+        received, sent: bytes from clients and to them.
+        paused: statements wait, for an operator to say otherwise.
+        held: who waits for that although it has a server connection, in the order of coming.
     """
 
     def __init__(self, proxy: Proxy, pool: Pool[Upstream], login: tuple[str, dict[str, Any]]) -> None:
@@ -64,12 +71,52 @@ class Home:
         self.harmless: frozenset[str] | None = None
         self.validated: dict[Any, dict[bytes, bytes]] = {}
         self.tee = proxy.config.cache.query.max_result_size
+        self.queries = self.hits = self.received = self.sent = 0
+        self.paused = False
+        self.held: dict[Callable[[], None], None] = {}
         self.upstreams: WeakSet[Upstream] = WeakSet()
         self._recent: dict[bytes, Known] = {}
         self.parses: dict[tuple[bytes, str], Prepared] = {}
         self._shapes: dict[bytes, Known] = {}
         self._shapes_hold = not proxy.config.cache.query.exclude_patterns
         self._prepared: dict[tuple[bytes, bytes, str], Prepared] = {}
+
+    def pause(self) -> None:
+        """Let statements wait; see `heliosproxy.server.control.Control.pause`."""
+        self.paused = True
+        self.pool.pause()
+
+    def resume(self) -> None:
+        """Serve again."""
+        self.queries = self.hits = self.received = self.sent = 0
+        self.paused = False
+        held, self.held = self.held, {}
+        for go_on in held:
+            go_on()
+        self.pool.resume()
+
+    def numbers(self, now: float) -> dict[str, Any]:
+        """What the console says of the pool, *now* being the pool's clock."""
+        stats, key = self.pool.stats(), self.pool.key
+        given = conninfo_to_dict(key.conninfo)
+        eldest = next(iter(self.pool.stock.queue), None)
+        return {
+            "name": self.pool.name,
+            "node": key.node,
+            "database": key.database,
+            "user": key.user,
+            "host": given.get("host") or "",
+            "port": int(str(given.get("port") or "5432").partition(",")[0]),
+            "mode": self.proxy.config.pool.mode,
+            "paused": self.paused,
+            "longest_wait": 0.0 if eldest is None else now - eldest.since,
+            "queries": self.queries,
+            "hits": self.hits,
+            "received": self.received,
+            "sent": self.sent,
+            "connecting": self.pool.stock.connecting,
+            **stats,
+        }
 
     def session(self, base: Values = EMPTY) -> Session:
         """A new session, whose settings begin with *base*: the client's startup parameters."""

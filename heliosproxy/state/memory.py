@@ -221,7 +221,7 @@ class Memory:
         if self.settings.end(committed=outcome == "commit"):
             self.carried()
         if self.tx.ddl:
-            self.pool.ddl_epoch += 1
+            self.pool.saw_ddl()
         for hook in self.path.settled:
             hook(self, outcome)
         self.tx.end()

@@ -54,6 +54,10 @@ class Settings:
         self._base = base
         self._set(base)
 
+    def go_on_with(self, values: Values) -> None:
+        """What the session has set in another process, which it comes from."""
+        self._set(values)
+
     def apply(self, change: Setting, *, in_transaction: bool) -> None:
         """Record *change*, which the server has accepted; its name and value must be text or None."""
         name, value = change.name, change.value

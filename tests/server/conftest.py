@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 
 import heliosproxy
 from heliosproxy.server.running import Serving
+from tests.server.processes import Process, Start
 
 
 def _openssl(folder: Path, *arguments: str) -> None:
@@ -128,6 +131,26 @@ def served(dsn: str) -> Iterator[Callable[..., Served]]:
     yield make
     for each in made:
         each.close()
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start ``heliosproxy serve`` with these arguments; killed behind the test if it still runs."""
+    running = []
+
+    def started(*arguments: str, **environment: str) -> Process:
+        command = [sys.executable, "-m", "heliosproxy", "serve", *arguments]
+        env = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+        )
+        running.append(process)
+        return process
+
+    yield started
+    for process in running:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from ..protocol.errors import ProtocolViolation
 from . import replies, swift
 from .plan import BIND, PARSE, Frame, Plan, of_batch, of_function_call, of_query
 from .sending import Sending
+from .settling import HELD
 
 if TYPE_CHECKING:
     from ..upstream.connection import Upstream
@@ -183,9 +184,22 @@ class Conversation(Sending):
                     self._wait()
                     return
                 session.take(server, self)
+            elif self.home.paused and self.at_rest:
+                self._waiter = HELD
+                self.home.held[self._unheld] = None
+                return
             self._transmit(plan)
         except psycopg.Error as error:
             self._refuse(plan, error)
+
+    def _unheld(self) -> None:
+        plan: Any = self._plan
+        self._waiter = None
+        try:
+            self._transmit(plan)
+        except psycopg.Error as error:
+            self._refuse(plan, error)
+            self.pump()
 
     def _wait(self) -> None:
         """Queue for a server connection."""

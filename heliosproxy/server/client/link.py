@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,16 @@ from .conversation import Conversation
 from .startup import Greeting, greeting
 
 if TYPE_CHECKING:
+    from ..console.console import Console
     from ..service import Service
 
 logger = logging.getLogger("heliosproxy.server")
 
 LOGIN = HANDSHAKE = 60.0
 """Seconds for a whole login, and for TLS in it: PostgreSQL's default authentication_timeout."""
+
+STANDING = 4
+"""Why nothing is read of a client: it is about to be given to another process."""
 
 MOST_WAITING = 1 << 18
 """Bytes of a client's messages that wait for their turn, before no more is read from it."""
@@ -36,11 +41,12 @@ class Link(asyncio.Protocol):
 
     Attributes:
         service: what serves it.
-        conversation: its ready phase; None before the login is complete.
+        conversation: its ready phase, a `Conversation` or a `Console`; None before the login is complete.
         pid, key: what it was given for cancel requests.
         greeting: who it says it is; None before it said so.
         choked: it takes no more data for now.
         peer: its address, for people.
+        since: when it connected, seconds since the epoch.
         local: it is on a Unix socket, where nothing is encrypted.
         encrypted: the SSLObject of its line; None = it is not encrypted.
         binding: hash of the certificate it can bind its login to; None = it cannot.
@@ -49,12 +55,13 @@ class Link(asyncio.Protocol):
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.conversation: Conversation | None = None
+        self.conversation: Any = None
         self.greeting: Greeting | None = None
         self.pid = 0
         self.key = b""
         self.choked = False
         self.peer = ""
+        self.since = time.time()
         self.local = False
         self.encrypted: Any = None
         self.binding: bytes | None = None
@@ -147,11 +154,65 @@ class Link(asyncio.Protocol):
         for call in waiting:
             call()
 
+    def numbers(self) -> dict[str, Any]:
+        """What the console says of it."""
+        conversation, who = self.conversation, self.greeting
+        return {
+            "pid": self.pid,
+            "user": "" if who is None else who.user,
+            "database": "" if who is None else who.database,
+            "address": self.peer,
+            "connected": self.since,
+            "tls": ""
+            if self.encrypted is None
+            else f"{self.encrypted.version()}/{self.encrypted.cipher()[0]}",
+            **({} if conversation is None else conversation.numbers()),
+        }
+
     # -- for its conversation ------------------------------------------------------------------------
 
     def when_unchoked(self, call: Callable[[], None]) -> None:
         """Call *call* as soon as it takes data again."""
         self._unchoked.append(call)
+
+    @property
+    def served(self) -> bool:
+        """Whether it is let in, and not on the console."""
+        return isinstance(self.conversation, Conversation)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing of it, or for it, is in our hands: neither half a message nor data it has not taken."""
+        conversation = self.conversation
+        return (
+            not self._frames.middle
+            and not self._held & ~STANDING
+            and not self.choked
+            and (conversation is None or not conversation.inbox)
+            and not self.transport.is_closing()
+            and not self.transport.get_write_buffer_size()
+        )
+
+    def stand_still(self, still: bool) -> None:
+        """Read nothing more of it for a moment, to give it to another process; or, after all, do."""
+        if still:
+            self._hold(STANDING)
+        else:
+            self._go_on(STANDING)
+
+    def take_over(self, who: Greeting, pid: int, key: bytes, since: float) -> None:
+        """It comes from another process, which has let it in; until `start` its messages are kept."""
+        self.greeting, self.pid, self.key, self.since = who, pid, key, since
+        self._task = asyncio.current_task()
+
+    def start(self, conversation: Conversation | Console) -> None:
+        """It is let in: from now on *conversation* takes its messages."""
+        self._task = None
+        self._no_deadline()
+        self.conversation = conversation
+        early, self._early = b"".join(self._early), []
+        if early:
+            self.data_received(early)
 
     def hold_reading(self, hold: bool) -> None:
         """Read no more of it as long as the server takes no more."""
@@ -330,8 +391,4 @@ class Link(asyncio.Protocol):
         if self.transport.is_closing():
             conversation.close()
             return
-        self._no_deadline()
-        self.conversation = conversation
-        early, self._early = b"".join(self._early), []
-        if early:
-            self.data_received(early)
+        self.start(conversation)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ..home import Home
     from ..upstream.connection import Upstream
 
+HELD = object()
+"""Instead of a place in the queue: it has its server connection, and an operator has paused its database."""
+
 
 class Settling:
     """One client after its login.
@@ -67,6 +70,37 @@ class Settling:
     def at_rest(self) -> bool:
         """Whether nothing would be lost if it ended now: no statement under way, no transaction open."""
         return not self.busy and not self._batch and self.session.tx.status in (Status.IDLE, Status.PROMISED)
+
+    @property
+    def movable(self) -> bool:
+        """Whether it holds nothing that another process could not have."""
+        session = self.session
+        return not session.pins and session.server is None and session.tx.status is Status.IDLE
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for its turn, and has nothing under way."""
+        return self._waiter is not None
+
+    def numbers(self) -> dict[str, Any]:
+        """What the console says of it."""
+        server = self.session.server
+        return {
+            "state": self.state,
+            "server": 0 if server is None else server.backend_pid,
+            "pins": sorted(self.session.pins),
+            "prepared": len(self.statements),
+            "application_name": self.session.settings.values.get("application_name", "").strip("'"),
+        }
+
+    @property
+    def state(self) -> str:
+        """For people: ``idle``, ``active``, ``waiting``, ``idle in transaction``."""
+        if self.waits:
+            return "waiting"
+        if self.busy:
+            return "active"
+        return "idle" if self.session.tx.status is Status.IDLE else "idle in transaction"
 
     @property
     def running(self) -> Upstream | None:
@@ -128,8 +162,12 @@ class Settling:
         if self._closed:
             return
         self._closed = True
+        self.home.proxy.ended(self.session)
         self.inbox.clear()
-        if self._waiter is not None:
+        if self._waiter is HELD:
+            self.home.held.pop(self._unheld, None)
+            self._waiter = None
+        elif self._waiter is not None:
             self.session.pool.give_up(self._waiter)
             self._stop_waiting()
         if self._task is not None:
@@ -241,4 +279,8 @@ class Settling:
 
     def pump(self) -> None:
         """Go on with what waits in `inbox`."""
+        raise NotImplementedError
+
+    def _unheld(self) -> None:
+        """An operator lets it go on."""
         raise NotImplementedError

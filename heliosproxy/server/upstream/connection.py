@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -138,6 +139,23 @@ class Upstream(Server):
 
     def orphan(self) -> None:
         self.gone = True
+
+    def numbers(self) -> dict[str, Any]:
+        """What the console says of it."""
+        key, holder = self.pool.key, self.holder
+        return {
+            "pid": self.backend_pid,
+            "user": key.user,
+            "database": key.database,
+            "node": key.node,
+            "state": "active" if self.leased else "idle",
+            "address": str(self.address),
+            "age": time.monotonic() - self.created_at,
+            "uses": self.uses,
+            "client": 0 if holder is None else holder.pid,
+            "prepared": len(self.prepared),
+            "tls": self.transport.get_extra_info("ssl_object") is not None,
+        }
 
     @contextmanager
     def kept(self) -> Iterator[None]:
