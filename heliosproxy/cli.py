@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -64,18 +64,23 @@ def serve(
     cache: Annotated[
         bool, typer.Option("--cache", help="Answer from memory what was not written since.")
     ] = False,
+    log_format: Annotated[
+        Literal["text", "json"], typer.Option(help="Lines for people, or one JSON object per line.")
+    ] = "text",
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], typer.Option(help="What is logged, from this on.")
+    ] = "info",
 ) -> None:
     """Speak the PostgreSQL protocol to any client, and share a few connections to the database among all.
 
     SIGTERM ends it when the open transactions have ended, Ctrl-C at once. Exit status 2: it cannot be started so.
     """
-    import logging
-
     from heliosproxy.config import Config
     from heliosproxy.errors import ConfigError, UnsupportedError
+    from heliosproxy.server.logs import configure
     from heliosproxy.server.main import run
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    configure(log_format, log_level)
     overrides: dict[str, object] = {}
     if listen:
         overrides["server.listen"] = listen

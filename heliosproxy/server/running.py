@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..config import from_options
 from ..config.features import Server
 from ..errors import ConfigError
-from .client.link import Link
+from .client.timed import client_of
 from .login.users import refuse_unsafe
 from .service import Service
 
@@ -44,11 +44,11 @@ async def listen(service: Service, addresses: Sequence[str]) -> list[asyncio.Ser
         if address.startswith("/"):
             folder, number = (host, port) if host else (address, "5432")
             path = os.path.join(folder, f".s.PGSQL.{number}")
-            servers.append(await loop.create_unix_server(lambda: Link(service), path, backlog=BACKLOG))
+            servers.append(await loop.create_unix_server(lambda: client_of(service), path, backlog=BACKLOG))
         else:
             servers.append(
                 await loop.create_server(
-                    lambda: Link(service), host.strip("[]") or None, int(port), backlog=BACKLOG
+                    lambda: client_of(service), host.strip("[]") or None, int(port), backlog=BACKLOG
                 )
             )
     return servers

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 
-from ..errors import ConfigError, TooManyRequests
+from ..errors import ConfigError
 from ..pool.key import PoolKey
 from ..pool.pool import Pool
 from .client.conversation import Conversation
 from .home import Home
+from .limits import Limits, Place
 from .login import tls
 from .login.accounts import Accounts, Row
 from .login.admission import Admission, Admitted, Client, Lookup
@@ -24,6 +25,7 @@ from .login.authenticators import authenticator_of
 from .login.certificates import certificate_of, end_point_hash
 from .login.targets import resolve
 from .protocol import backend, frontend
+from .timeouts import Timeouts
 from .upstream.connection import python_encoding
 from .upstream.exchange import Exchange
 from .upstream.opening import Reach, open_upstream, refusal
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
     from .upstream.connection import Upstream
 
 logger = logging.getLogger("heliosproxy.server")
+
+CANCEL = 10.0
+"""Seconds for the delivery of a cancel request: its server connection is kept back meanwhile."""
 
 
 class _Own(NamedTuple):
@@ -54,6 +59,8 @@ class Service:
         accounts, authenticator: who may log in, and how that is found out.
         tls: of the listeners; None = there is none.
         binding: hash of our certificate, for channel binding; None where there is none.
+        limits: how many clients there may be.
+        timeouts: how long they may take.
         links: the clients that are connected, by their process number.
     """
 
@@ -72,6 +79,8 @@ class Service:
             raise ConfigError("server.tls_cert and server.tls_key are wanted together", key="server.tls_cert")
         for name in accounts.plain:
             logger.warning('user "%s": its password stands in the configuration as it is', name)
+        self.limits = Limits(settings, proxy.config.pool.max_connections, proxy.config.user)
+        self.timeouts = Timeouts(self)
         self.links: dict[int, Link] = {}
         self._everybody: set[Link] = set()
         self._homes: dict[PoolKey, Home] = {}
@@ -86,6 +95,8 @@ class Service:
         """A client is gone."""
         self._everybody.discard(link)
         self.links.pop(link.pid, None)
+        if link.place is not None:
+            link.place.free()
 
     async def drain(self, seconds: float, hurry: asyncio.Event) -> None:
         """Hang up on every client as soon as it has nothing under way; returns when none is left, or it is time."""
@@ -99,6 +110,7 @@ class Service:
 
     async def close(self) -> None:
         """Hang up on everybody, clients and servers; returns when the sockets are closed, or after a second."""
+        self.timeouts.stop()
         for link in list(self._everybody):
             link.transport.abort()
         for task in self._tasks:
@@ -117,34 +129,33 @@ class Service:
 
         Raises:
             psycopg.Error: the server refused the login, or one of the client's settings.
-            TooManyRequests: ``max_connections`` are open.
+            TooManyRequests: it would be one more than a limit.
         """
-        self._check_room()
+        place = link.place = self.limits.arrive(link.address)
+        try:
+            return await self._admitted(link, who, place)
+        except BaseException:  # at once: the next try may come before the socket is closed
+            place.free()
+            raise
+
+    async def _admitted(self, link: Link, who: Greeting, place: Place) -> Conversation:
         await self._authenticate(link, who)
+        self.limits.enter(place, who.user, who.database)
         home = self._home(who)
         await self._ready(home)
         session = home.session(who.settings)
         conversation = Conversation(link, home, session)
         reported = await self._prepared(home, conversation)
         conversation.encoding = python_encoding(reported.get(b"client_encoding", b"UTF8"))
-        try:
-            self._check_room()  # others were let in meanwhile
-        except TooManyRequests:
-            conversation.close()
-            raise
         link.pid, link.key = self._pid(session), secrets.token_bytes(32 if who.minor >= 2 else 4)
         self.links[link.pid] = link
+        self.timeouts.start()
         greeting = [backend.authentication(0)]
         greeting += [backend.parameter_status(name, value) for name, value in reported.items()]
         greeting.append(backend.backend_key_data(link.pid, link.key))
         greeting.append(backend.ready_for_query(b"I"))
         link.write(b"".join(greeting))
         return conversation
-
-    def _check_room(self) -> None:
-        most = self.proxy.config.pool.max_connections
-        if most is not None and len(self.links) >= most:
-            raise TooManyRequests(f"{most} clients are connected, and that is pool.max_connections")
 
     def _pid(self, session: Session) -> int:
         """The process number that a client is told: of its server process where it keeps that for good."""
@@ -250,17 +261,24 @@ class Service:
             return
         server = link.conversation.running
         if server is not None:
-            task = asyncio.get_running_loop().create_task(self._cancel(server))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self.cancel_on(server)
+
+    def cancel_on(self, server: Upstream) -> None:
+        """Cancel what *server* runs now."""
+        task = asyncio.get_running_loop().create_task(self._cancel(server))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _cancel(self, server: Upstream) -> None:
         with server.kept():
             reach: Reach = server.address
             try:
-                reader, writer = await reach.connect()
-                writer.write(frontend.cancel_request(server.backend_pid, server.secret))
-                await reader.read()  # the server hangs up once the request is delivered
-                writer.close()
-            except OSError as error:
-                logger.warning("a cancel request could not be delivered to %s: %s", reach, error)
+                async with asyncio.timeout(CANCEL):
+                    reader, writer = await reach.connect()
+                    writer.write(frontend.cancel_request(server.backend_pid, server.secret))
+                    await reader.read()  # the server hangs up once the request is delivered
+                    writer.close()
+            except OSError as error:  # TimeoutError is one
+                logger.warning(
+                    "a cancel request could not be delivered to %s: %s", reach, error or "no answer"
+                )

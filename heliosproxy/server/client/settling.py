@@ -73,6 +73,24 @@ class Settling:
         """The server connection that runs something for the client; None when there is nothing to cancel."""
         return self.session.server if self._exchange is not None else None
 
+    @property
+    def worked_on(self) -> Exchange | None:
+        """What a server works on for the client; None = nothing, or it is the client's turn to send more of it."""
+        exchange = self._exchange
+        if exchange is None or exchange.synced or exchange.script or exchange.ahead or exchange.copying:
+            return exchange
+        return None
+
+    @property
+    def idle(self) -> bool:
+        """Whether all waits for the client."""
+        return self._task is None and self._waiter is None and self.worked_on is None
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the client has a transaction open, be it one that a batch without its Sync has begun."""
+        return self.session.tx.status is not Status.IDLE or self._exchange is not None
+
     def give_back(self) -> None:
         """Give the server connection back, unless a transaction keeps it."""
         session = self.session
