@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...session import Session
 from ...state.transaction import Status
+from ..protocol import frontend
 from ..upstream.exchange import Exchange
 from . import replies
 from .plan import CLOSE, PARSE, STATEMENT, Frame, Op, Plan
@@ -90,6 +91,12 @@ class Settling:
     def in_transaction(self) -> bool:
         """Whether the client has a transaction open, be it one that a batch without its Sync has begun."""
         return self.session.tx.status is not Status.IDLE or self._exchange is not None
+
+    def hasten(self) -> None:
+        """Have the server tell what it has done of a batch without its Sync: by itself it would keep that back."""
+        exchange, server = self._exchange, self.session.server
+        if exchange is not None and not exchange.synced and not exchange.copying and not server.partial:
+            server.send(frontend.FLUSH)
 
     def give_back(self) -> None:
         """Give the server connection back, unless a transaction keeps it."""

@@ -51,6 +51,7 @@ class TimedLink(Link):
         fresh = stirred and (exchange is None or not exchange.synced)
         if doing != self._seen or fresh:
             self._seen, self._since, self._cancelled = doing, now, 0.0
+            conversation.hasten()
         elif exchange is not None:
             self._working(exchange, conversation, now)
         else:
