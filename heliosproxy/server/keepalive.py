@@ -1,31 +1,43 @@
-"""Whether an idle client is still there: the system asks it, by TCP."""
+"""Whether the other side is still there: the system asks it, by TCP."""
 
 from __future__ import annotations
 
 import math
 import socket
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from .login.targets import KeepAlive
 
 if TYPE_CHECKING:
     from ..config.features import Server
 
-_IDLE = ("TCP_KEEPIDLE", "TCP_KEEPALIVE")  # Linux's name, and macOS's
-_INTERVAL = ("TCP_KEEPINTVL",)
-_COUNT = ("TCP_KEEPCNT",)
+
+def of_clients(settings: Server) -> KeepAlive:
+    """The socket options of clients on TCP; whole seconds, as the system has them."""
+    return KeepAlive(
+        settings.tcp_keepalive,
+        math.ceil(settings.tcp_keepalive_idle),
+        math.ceil(settings.tcp_keepalive_interval),
+        settings.tcp_keepalive_count,
+    )
 
 
-def keep_alive(sock: Any, settings: Server) -> None:
-    """Have the system look after *sock*, a client's on TCP, as *settings* say; what the platform lacks is left out."""
-    if not settings.tcp_keepalive:
+def keep_alive(sock: Any, wanted: KeepAlive) -> None:
+    """Set the options of *sock*, on TCP; what the platform lacks is left out.
+
+    Raises:
+        OSError: it is no longer connected.
+    """
+    if not wanted.on:
         return
-    with suppress(OSError):  # it has gone meanwhile
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for names, number in (
-            (_IDLE, settings.tcp_keepalive_idle),
-            (_INTERVAL, settings.tcp_keepalive_interval),
-            (_COUNT, settings.tcp_keepalive_count),
-        ):
-            option = next((getattr(socket, name) for name in names if hasattr(socket, name)), None)
-            if option is not None:
-                sock.setsockopt(socket.IPPROTO_TCP, option, math.ceil(number))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = (
+        ("TCP_KEEPIDLE", wanted.idle),
+        ("TCP_KEEPALIVE", wanted.idle),  # macOS's name for it
+        ("TCP_KEEPINTVL", wanted.interval),
+        ("TCP_KEEPCNT", wanted.count),
+        ("TCP_USER_TIMEOUT", wanted.user_timeout),
+    )
+    for name, value in options:
+        if value is not None and hasattr(socket, name):  # not every system has them all
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -7,7 +7,7 @@ import hmac
 import logging
 import secrets
 import ssl
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
@@ -17,6 +17,7 @@ from ..pool.key import PoolKey
 from ..pool.pool import Pool
 from .client.conversation import Conversation
 from .home import Home
+from .keepalive import of_clients
 from .limits import Limits, Place
 from .login import tls
 from .login.accounts import Accounts, Row
@@ -61,6 +62,7 @@ class Service:
         binding: hash of our certificate, for channel binding; None where there is none.
         limits: how many clients there may be.
         timeouts: how long they may take.
+        keepalive: socket options of those on TCP.
         links: the clients that are connected, by their process number.
     """
 
@@ -81,6 +83,7 @@ class Service:
             logger.warning('user "%s": its password stands in the configuration as it is', name)
         self.limits = Limits(settings, proxy.config.pool.max_connections, proxy.config.user)
         self.timeouts = Timeouts(self)
+        self.keepalive = of_clients(settings)
         self.links: dict[int, Link] = {}
         self._everybody: set[Link] = set()
         self._homes: dict[PoolKey, Home] = {}
@@ -275,10 +278,9 @@ class Service:
             try:
                 async with asyncio.timeout(CANCEL):
                     reader, writer = await reach.connect()
-                    writer.write(frontend.cancel_request(server.backend_pid, server.secret))
-                    await reader.read()  # the server hangs up once the request is delivered
-                    writer.close()
+                    with closing(writer):
+                        writer.write(frontend.cancel_request(server.backend_pid, server.secret))
+                        await reader.read()  # the server hangs up once the request is delivered
             except OSError as error:  # TimeoutError is one
-                logger.warning(
-                    "a cancel request could not be delivered to %s: %s", reach, error or "no answer"
-                )
+                reason = str(error) or "no answer"
+                logger.warning("a cancel request could not be delivered to %s: %s", reach, reason)

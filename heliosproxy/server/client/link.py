@@ -6,6 +6,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -84,12 +85,13 @@ class Link(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.local = not isinstance(peer, tuple)
         self.peer = "local"
-        settings = self.service.settings
         if not self.local:
             self.address, self.peer = str(peer[0]), f"{peer[0]}:{peer[1]}"
-            keep_alive(transport.get_extra_info("socket"), settings)
+            with suppress(OSError):  # it has gone meanwhile
+                keep_alive(transport.get_extra_info("socket"), self.service.keepalive)
         self.service.arrived(self)
-        self._deadline = asyncio.get_running_loop().call_later(settings.login_timeout, self._too_late)
+        seconds = self.service.settings.login_timeout
+        self._deadline = asyncio.get_running_loop().call_later(seconds, self._too_late)
 
     def _too_late(self) -> None:
         self.refuse(ProtocolViolation("canceling authentication due to timeout", sqlstate="57014"))
