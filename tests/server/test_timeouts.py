@@ -95,9 +95,9 @@ def test_who_waits_for_a_server_connection_is_not_idle(limited: Serve) -> None:
 
 
 def test_who_asks_from_time_to_time_is_not_idle(limited: Serve) -> None:
-    server = limited(idle_timeout=0.5)
+    server = limited(idle_timeout=1)
     conn = server.connect()
-    for _ in range(6):
+    for _ in range(8):
         time_passes(server, 0.2)
         conn.execute("SELECT 1")
 
@@ -189,14 +189,26 @@ def test_a_pipeline_is_cancelled(limited: Serve) -> None:
     assert conn.execute("SELECT 1").fetchone() == (1,)
 
 
+def test_who_does_not_read_its_answer_keeps_its_server_no_longer_than_that(
+    limited: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timed, "GRACE", 0.2)
+    server = limited(query_timeout=0.3)
+    with login(server) as sock:
+        sock.sendall(frontend.query(b"SELECT repeat('x', 1000) FROM generate_series(1, 1000000)"))
+        assert sock.recv(1) == b"T"
+        assert server.settles(0)
+        assert server.connect().execute("SELECT 1").fetchone() == (1,)
+
+
 def test_many_statements_that_are_quick_take_as_long_as_they_like(limited: Serve) -> None:
-    server = limited(query_timeout=0.4)
+    server = limited(query_timeout=1)
     conn = server.connect()
-    for _ in range(6):
+    for _ in range(8):
         conn.execute("SELECT pg_sleep(0.2)")
     with conn.transaction():
         conn.execute("SELECT 1")
-        time_passes(server, 0.8)  # no statement runs
+        time_passes(server, 1.5)  # no statement runs
         conn.execute("SELECT 2")
 
 
