@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..config import from_options
 from ..config.features import Server
 from ..errors import ConfigError
-from .client.link import Link
+from .client.timed import client_of
 from .login.users import refuse_unsafe
 from .service import Service
 from .workers.sockets import BACKLOG, Listening
@@ -42,9 +42,10 @@ async def accept(service: Service, sockets: Sequence[socket.socket]) -> list[asy
         if each.family == socket.AF_UNIX:
             # asyncio would remove the file when it closes: others still listen there.
             keep: Any = {"cleanup_socket": False} if _removes(loop) else {}
-            server = await loop.create_unix_server(lambda: Link(service), sock=each, backlog=BACKLOG, **keep)
+            make = loop.create_unix_server
+            server = await make(lambda: client_of(service), sock=each, backlog=BACKLOG, **keep)
         else:
-            server = await loop.create_server(lambda: Link(service), sock=each, backlog=BACKLOG)
+            server = await loop.create_server(lambda: client_of(service), sock=each, backlog=BACKLOG)
         servers.append(server)
     return servers
 

@@ -9,12 +9,12 @@ import secrets
 import ssl
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 
-from ..errors import ConfigError, TooManyRequests
+from ..errors import ConfigError
 from ..pool.key import PoolKey
 from ..pool.pool import Pool
 from .client.conversation import Conversation
@@ -22,6 +22,8 @@ from .console.console import DATABASE, Console
 from .console.rights import may_act
 from .control import Control
 from .home import Home
+from .keepalive import of_clients
+from .limits import Limits
 from .login import tls
 from .login.accounts import Accounts, Row
 from .login.admission import Admission, Admitted, Client, Lookup
@@ -30,9 +32,11 @@ from .login.certificates import certificate_of, end_point_hash
 from .login.errors import LoginRefused
 from .login.targets import resolve
 from .protocol import backend, frontend
+from .timeouts import Timeouts
 from .upstream.connection import python_encoding
 from .upstream.exchange import Exchange
 from .upstream.opening import Reach, open_upstream, refusal
+from .workers.doors import Doors, FarDoors, Taken
 from .workers.peers import Alone, Peers
 
 if TYPE_CHECKING:
@@ -59,6 +63,8 @@ _CONSOLE = {
 """What the console reports of itself: drivers rely on some of it."""
 
 _MOST_PIDS = 2_000_000_000 // WORKERS * WORKERS
+CANCEL = 10.0
+"""Seconds for the delivery of a cancel request: its server connection is kept back meanwhile."""
 
 
 class _Own(NamedTuple):
@@ -77,6 +83,10 @@ class Service:
         tls: of the listeners; None = there is none.
         binding: hash of our certificate, for channel binding; None where there is none.
         since: when it was made, on the monotonic clock.
+        limits: how many clients there may be.
+        doors: where they are counted.
+        timeouts: how long they may take.
+        keepalive: socket options of those on TCP.
         links: the clients that are connected, by their process number.
         homes: the pools, as their clients see them.
         control: what an operator may do to them.
@@ -101,6 +111,10 @@ class Service:
         for name in accounts.plain:
             logger.warning('user "%s": its password stands in the configuration as it is', name)
         self.since = time.monotonic()
+        self.limits = Limits(settings, proxy.config.pool.max_connections, proxy.config.user)
+        self.doors: Doors | FarDoors = Doors(self.limits)
+        self.timeouts = Timeouts(self)
+        self.keepalive = of_clients(settings)
         self.links: dict[int, Link] = {}
         self._everybody: set[Link] = set()
         self.homes: dict[PoolKey, Home] = {}
@@ -120,6 +134,8 @@ class Service:
         self._everybody.discard(link)
         if self.links.get(link.pid) is link:
             del self.links[link.pid]
+        if link.place is not None:
+            link.place.free()
 
     async def drain(self, seconds: float, hurry: asyncio.Event) -> None:
         """Hang up on every client as soon as it has nothing under way; returns when none is left, or it is time."""
@@ -133,6 +149,7 @@ class Service:
 
     async def close(self) -> None:
         """Hang up on everybody, clients and servers; returns when the sockets are closed, or after a second."""
+        self.timeouts.stop()
         for link in list(self._everybody):
             link.transport.abort()
         for task in self._tasks:
@@ -151,47 +168,49 @@ class Service:
 
         Raises:
             psycopg.Error: the server refused the login, or one of the client's settings.
-            TooManyRequests: ``max_connections`` are open.
+            TooManyRequests: it would be one more than a limit.
             LoginRefused: it may not log in, or not to this database.
         """
-        if who.database != DATABASE:
-            self._check_room()
+        place = await self.doors.arrive(link.address)
+        if link.transport.is_closing():
+            place.free()
+            raise LoginRefused("the client has gone")
+        link.place = place
+        try:
+            return await self._admitted(link, who, place)
+        except BaseException:  # at once: the next try may come before the socket is closed
+            place.free()
+            raise
+
+    async def _admitted(self, link: Link, who: Greeting, place: Taken) -> Conversation | Console:
         await self._authenticate(link, who)
         if who.database == DATABASE:
             return self._console(link, who)
         if self.control.is_disabled(who.database):
             raise LoginRefused(f'database "{who.database}" takes no new clients for now', sqlstate="57P03")
+        await self.doors.enter(place, who.user, who.database)
         home = await self.home_of(who)
         session = home.session(who.settings)
         conversation = Conversation(link, home, session)
         reported = await self._prepared(home, conversation)
         conversation.encoding = python_encoding(reported.get(b"client_encoding", b"UTF8"))
-        try:
-            self._check_room()  # others were let in meanwhile
-        except TooManyRequests:
-            conversation.close()
-            raise
         self._greet(link, who, self._pid(session), reported)
         return conversation
 
     def _console(self, link: Link, who: Greeting) -> Console:
-        acts = may_act(self.settings, self.accounts.trusting, who.user, link.transport)
+        acts = may_act(self.settings, self.accounts.trusting, who.user, link)
         self._greet(link, who, self._own_pid(), _CONSOLE)
         return Console(link, self, acts=acts)
 
     def _greet(self, link: Link, who: Greeting, pid: int, reported: Mapping[bytes, bytes]) -> None:
         link.pid, link.key = pid, secrets.token_bytes(32 if who.minor >= 2 else 4)
         self.links[link.pid] = link
+        self.timeouts.start()
         greeting = [backend.authentication(0)]
         greeting += [backend.parameter_status(name, value) for name, value in reported.items()]
         greeting.append(backend.backend_key_data(link.pid, link.key))
         greeting.append(backend.ready_for_query(b"I"))
         link.write(b"".join(greeting))
-
-    def _check_room(self) -> None:
-        most = self.proxy.config.pool.max_connections
-        if most is not None and len(self.links) >= most:
-            raise TooManyRequests(f"{most} clients are connected, and that is pool.max_connections")
 
     def _pid(self, session: Session) -> int:
         """The process number that a client is told: of its server process where it keeps that for good."""
@@ -313,18 +332,24 @@ class Service:
             return False
         server = link.conversation.running
         if server is not None:
-            task = asyncio.get_running_loop().create_task(self._cancel(server))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self.cancel_on(server)
         return True
+
+    def cancel_on(self, server: Upstream) -> None:
+        """Cancel what *server* runs now."""
+        task = asyncio.get_running_loop().create_task(self._cancel(server))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _cancel(self, server: Upstream) -> None:
         with server.kept():
             reach: Reach = server.address
             try:
-                reader, writer = await reach.connect()
-                writer.write(frontend.cancel_request(server.backend_pid, server.secret))
-                await reader.read()  # the server hangs up once the request is delivered
-                writer.close()
-            except OSError as error:
-                logger.warning("a cancel request could not be delivered to %s: %s", reach, error)
+                async with asyncio.timeout(CANCEL):
+                    reader, writer = await reach.connect()
+                    with closing(writer):
+                        writer.write(frontend.cancel_request(server.backend_pid, server.secret))
+                        await reader.read()  # the server hangs up once the request is delivered
+            except OSError as error:  # TimeoutError is one
+                reason = str(error) or "no answer"
+                logger.warning("a cancel request could not be delivered to %s: %s", reach, reason)

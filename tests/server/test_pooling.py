@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import generators, pq, waiting
 
-from heliosproxy.server.client import conversation, link
+from heliosproxy.server.client import conversation
 from heliosproxy.server.protocol import frontend
 from tests.server.conftest import Served
 
@@ -72,20 +72,6 @@ def test_who_waits_is_told_so(served: Callable[..., Served], monkeypatch: pytest
     thread.join()
     assert len(told) == 1
     assert "waiting for a server connection of pool" in told[0]
-
-
-def test_a_login_takes_a_minute_at_most(
-    served: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(link, "LOGIN", 0.05)
-    server = served()
-    with raw(server) as sock:
-        answer = b""
-        while data := sock.recv(4096):
-            answer += data
-    assert b"canceling authentication due to timeout" in answer
-    monkeypatch.undo()
-    assert server.connect().execute("SELECT 1").fetchone() == (1,)
 
 
 def test_a_temporary_table_stays_with_its_client(served: Callable[..., Served]) -> None:

@@ -358,3 +358,30 @@ def test_a_port_that_somebody_listens_on_is_refused(
     _, errors = other.communicate(timeout=SOON)
     assert other.returncode == 2
     assert "in use" in errors
+
+
+def test_limits_on_clients_hold_over_all_workers(workers: Callable[..., Served]) -> None:
+    served = workers(2, HELIOSPROXY_SERVER__MAX_USER_CONNECTIONS="6")
+    clients = [served.connect() for _ in range(6)]
+    assert len({served.worker_of(client) for client in clients}) == 2
+    for _ in range(4):  # whichever worker it comes to
+        with pytest.raises(psycopg.OperationalError, match="has 6 clients connected"):
+            served.connect()
+    # A client that moves keeps its place, one that goes frees it, and so does a worker that dies.
+    served.console("RESTART")
+    assert soon(lambda: {row["generation"] for row in served.workers()} == {2})
+    with pytest.raises(psycopg.OperationalError, match="has 6 clients connected"):
+        served.connect()
+    clients.pop().close()
+    assert soon(lambda: _connects(served))
+    victim = served.workers()[0]
+    os.kill(victim["pid"], signal.SIGKILL)
+    assert soon(lambda: _connects(served))
+
+
+def _connects(served: Served) -> bool:
+    try:
+        served.connect()
+    except psycopg.OperationalError:
+        return False
+    return True

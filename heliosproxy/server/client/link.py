@@ -7,10 +7,12 @@ import logging
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from ..keepalive import keep_alive
 from ..login.certificates import subject_cn
 from ..login.errors import LoginRefused
 from ..protocol import backend, frontend, limits
@@ -18,16 +20,15 @@ from ..protocol.errors import ProtocolViolation
 from ..protocol.frames import Frames
 from . import replies
 from .conversation import Conversation
+from .secure import HANDSHAKE, SecureLine
 from .startup import Greeting, greeting
 
 if TYPE_CHECKING:
     from ..console.console import Console
     from ..service import Service
+    from ..workers.doors import Taken
 
 logger = logging.getLogger("heliosproxy.server")
-
-LOGIN = HANDSHAKE = 60.0
-"""Seconds for a whole login, and for TLS in it: PostgreSQL's default authentication_timeout."""
 
 STANDING = 4
 """Why nothing is read of a client: it is about to be given to another process."""
@@ -47,6 +48,8 @@ class Link(asyncio.Protocol):
         choked: it takes no more data for now.
         peer: its address, for people.
         since: when it connected, seconds since the epoch.
+        address: its address without the port; "" on a Unix socket.
+        place: what it takes up of the limits; None before it logs in.
         local: it is on a Unix socket, where nothing is encrypted.
         encrypted: the SSLObject of its line; None = it is not encrypted.
         binding: hash of the certificate it can bind its login to; None = it cannot.
@@ -60,8 +63,9 @@ class Link(asyncio.Protocol):
         self.pid = 0
         self.key = b""
         self.choked = False
-        self.peer = ""
         self.since = time.time()
+        self.peer = self.address = ""
+        self.place: Taken | None = None
         self.local = False
         self.encrypted: Any = None
         self.binding: bytes | None = None
@@ -87,9 +91,14 @@ class Link(asyncio.Protocol):
         self.write = transport.write
         peer = transport.get_extra_info("peername")
         self.local = not isinstance(peer, tuple)
-        self.peer = "local" if self.local else f"{peer[0]}:{peer[1]}"
+        self.peer = "local"
+        if not self.local:
+            self.address, self.peer = str(peer[0]), f"{peer[0]}:{peer[1]}"
+            with suppress(OSError):  # it has gone meanwhile
+                keep_alive(transport.get_extra_info("socket"), self.service.keepalive)
         self.service.arrived(self)
-        self._deadline = asyncio.get_running_loop().call_later(LOGIN, self._too_late)
+        seconds = self.service.settings.login_timeout
+        self._deadline = asyncio.get_running_loop().call_later(seconds, self._too_late)
 
     def _too_late(self) -> None:
         self.refuse(ProtocolViolation("canceling authentication due to timeout", sqlstate="57014"))
@@ -270,9 +279,13 @@ class Link(asyncio.Protocol):
             elif self._asleep is not None and not self._asleep.done():
                 self._asleep.set_result(None)
             return
+        direct = data[0] == HANDSHAKE and not self._startup and not self._asked and self.encrypted is None
         self._startup += data
         try:
-            self._packets()
+            if direct:
+                self._direct()
+            else:
+                self._packets()
         except ProtocolViolation as violation:
             self.refuse(violation)
         except Exception:  # a mistake of ours: nobody may wait for what will not come
@@ -312,29 +325,29 @@ class Link(asyncio.Protocol):
         if code == frontend.GSSENC_REQUEST or context is None or self.local:
             self.write(b"N")
             return
-        self.transport.pause_reading()
         self.write(b"S")
-        self._task = asyncio.get_running_loop().create_task(self._shake_hands(context))
+        self._secure(context, direct=False)
 
-    async def _shake_hands(self, context: ssl.SSLContext) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            transport: Any = await loop.start_tls(
-                self.transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE
-            )
-        except (OSError, ssl.SSLError) as error:
-            logger.info("TLS with %s failed: %s", self.peer, error)
-            self.transport.abort()
-            return
-        finally:
-            self._task = None
-        self.transport, self.write = transport, transport.write
-        self.encrypted = transport.get_extra_info("ssl_object")
+    def _direct(self) -> None:
+        """TLS begins with the first byte (``sslnegotiation=direct``)."""
+        context, first, self._startup = self.service.tls, self._startup, b""
+        if context is None or self.local:
+            where = "a Unix socket" if self.local else "a listener without server.tls_cert"
+            logger.info("%s began TLS directly, on %s: it was hung up on", self.peer, where)
+            self.transport.close()
+        else:
+            self._secure(context, direct=True).data_received(first)
+
+    def _secure(self, context: ssl.SSLContext, *, direct: bool) -> SecureLine:
+        line = SecureLine(self, self.transport, context, direct=direct)
+        self.transport, self.write = line, line.write
+        return line
+
+    def secured(self, session: ssl.SSLObject) -> None:
+        """The handshake is over."""
+        self.encrypted = session
         self.binding = self.service.binding
-        self.certificate = subject_cn(self.encrypted)
-        early, self._early = b"".join(self._early), []
-        if early:
-            self._before_login(early)
+        self.certificate = subject_cn(session)
 
     async def password(self) -> bytes:
         """The body of the next message, which must be a password, or a SASL message.

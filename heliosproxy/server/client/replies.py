@@ -90,6 +90,11 @@ def fatal(sqlstate: str, text: str, **more: str) -> bytes:
     return _error("FATAL", sqlstate, text, **more)
 
 
+def overdue(text: str) -> bytes:
+    """ErrorResponse for a statement that the proxy has cancelled."""
+    return _error("ERROR", "57014", text)
+
+
 def severed(said: bytes) -> bytes:
     """ErrorResponse for a statement whose server connection died; *said* are its last words, or b""."""
     fields = backend.parse_error(said) if said else {}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...session import Session
 from ...state.transaction import Status
+from ..protocol import frontend
 from ..upstream.exchange import Exchange
 from . import replies
 from .plan import CLOSE, PARSE, STATEMENT, Frame, Op, Plan
@@ -106,6 +107,30 @@ class Settling:
     def running(self) -> Upstream | None:
         """The server connection that runs something for the client; None when there is nothing to cancel."""
         return self.session.server if self._exchange is not None else None
+
+    @property
+    def worked_on(self) -> Exchange | None:
+        """What a server works on for the client; None = nothing, or it is the client's turn to send more of it."""
+        exchange = self._exchange
+        if exchange is None or exchange.synced or exchange.script or exchange.ahead or exchange.copying:
+            return exchange
+        return None
+
+    @property
+    def idle(self) -> bool:
+        """Whether all waits for the client."""
+        return self._task is None and self._waiter is None and self.worked_on is None
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the client has a transaction open, be it one that a batch without its Sync has begun."""
+        return self.session.tx.status is not Status.IDLE or self._exchange is not None
+
+    def hasten(self) -> None:
+        """Have the server tell what it has done of a batch without its Sync: by itself it would keep that back."""
+        exchange, server = self._exchange, self.session.server
+        if exchange is not None and not exchange.synced and not exchange.copying and not server.partial:
+            server.send(frontend.FLUSH)
 
     def give_back(self) -> None:
         """Give the server connection back, unless a transaction keeps it."""

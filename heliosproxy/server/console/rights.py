@@ -16,9 +16,10 @@ from ..login.errors import LoginRefused
 
 if TYPE_CHECKING:
     from ...config.features import Server
+    from ..client.link import Link
 
 
-def may_act(settings: Server, trusting: bool, user: str, transport: Any) -> bool:
+def may_act(settings: Server, trusting: bool, user: str, link: Link) -> bool:
     """Whether *user* may do more than look.
 
     Raises:
@@ -33,13 +34,13 @@ def may_act(settings: Server, trusting: bool, user: str, transport: Any) -> bool
             f'user "{user}" may not use the console: server.admin_users and server.stats_users name those who may',
             sqlstate="42501",
         )
-    return _account(transport) in (os.geteuid(), 0)
+    return link.local and _account(link.transport) in (os.geteuid(), 0)
 
 
 def _account(transport: Any) -> int:
     """The account at the other end of a Unix socket; -1 = that cannot be known."""
     ours = transport.get_extra_info("socket")
-    if ours is None or ours.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
+    if not hasattr(socket, "SO_PEERCRED"):
         return -1
     # uvloop's object for a socket has no options: ask by its descriptor.
     with socket.socket(fileno=os.dup(ours.fileno())) as same:

@@ -317,6 +317,8 @@ class Upstream(Server):
         """Whether a message of a reply is forwarded."""
         if kind == ERROR:
             refusal = exchange.refusal if not exchange.script else b""
+            if exchange.overdue and backend.parse_error(buffer[start:end]).get("C") == "57014":
+                refusal = exchange.overdue
             if not exchange.error:
                 exchange.error = refusal or buffer[start:end]
             exchange.copying = False

@@ -63,6 +63,7 @@ class Exchange:
         copying: the server waits for COPY data of the client.
         copied: the client has ended its COPY data, and a Sync of its may follow that belongs to them.
         refusal: what the client gets instead of the error that we made the server report; b"" = none.
+        overdue: what the client gets instead of 57014: the proxy has cancelled it; b"" = it has not.
         tee: what was forwarded, for the cache; None = not wanted, or too much.
         room: bytes that *tee* may still take.
         tag: the last command tag; b"" before one came.
@@ -77,6 +78,7 @@ class Exchange:
     copying = False
     error = b""
     naming = b""
+    overdue = b""
     prefix = b""
     refusal = b""
     room = 0

@@ -20,7 +20,9 @@ from ...errors import HeliosError
 from ..client.conversation import Conversation
 from ..client.link import Link
 from ..client.startup import Greeting
+from ..client.timed import client_of
 from ..console.console import Console
+from .doors import Away, FarDoors
 
 if TYPE_CHECKING:
     from ..service import Service
@@ -56,6 +58,8 @@ def send(link: Link, line: socket.socket) -> bool:
         if not isinstance(error, BlockingIOError):
             logger.warning("a client could not move to another process: %s", error)
         return False
+    if isinstance(link.place, Away):
+        link.place.leave_it()
     link.transport.abort()  # the socket lives on in the other process
     return True
 
@@ -85,6 +89,7 @@ def _packed(link: Link) -> dict[str, Any]:
         "pid": link.pid,
         "key": link.key.hex(),
         "since": link.since,
+        "place": link.place.name if isinstance(link.place, Away) else None,
     }
     if isinstance(conversation, Console):
         return {**common, "acts": conversation.acts}
@@ -125,12 +130,15 @@ async def _adopt(service: Service, client: socket.socket, state: dict[str, Any])
         conversation = await _maker(service, who, state)
 
         def made() -> Link:
-            link = Link(service)
+            link = client_of(service)
+            if state["place"] is not None and isinstance(service.doors, FarDoors):
+                link.place = service.doors.taken(state["place"])
             link.take_over(who, state["pid"], bytes.fromhex(state["key"]), state["since"])
             return link
 
         _, link = await asyncio.get_running_loop().connect_accepted_socket(made, client)
         service.links[link.pid] = link
+        service.timeouts.start()
         link.start(conversation(link))
     except (OSError, HeliosError) as error:
         logger.warning("a client of database %s could not be taken over: %s", who.database, error)

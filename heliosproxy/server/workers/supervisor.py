@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError, HeliosError
 from .child import SIGNALS, Child, fork
+from .doors import Register
 from .generation import Generation
 from .quota import Holder, first, rebalanced, spread
 from .sockets import Listening
@@ -76,8 +77,14 @@ class Supervisor:
         self._ending = False
         self._signals: list[int] = []
         self._standing = Standing()
+        self._register = Register(self.generation.service.limits)
         self._selector = selectors.DefaultSelector()
         own: dict[str, Callable[..., Any]] = {
+            "arrive": self._register.arrive,
+            "enter": self._register.enter,
+            "free": self._register.free,
+            "moved": self._register.moved,
+            "moving": self._register.moving,
             "ready": self._ready,
             "reload": self._reload_now,
             "report": self._reported,
@@ -182,9 +189,8 @@ class Supervisor:
             for each in (ours, *foreign):
                 each.close()
             service = self.generation.service
-            service.number(self._serial)
             self._standing.apply(service.control)
-            Worker(service, self.listening.of(place), theirs, self._moves[place], quota).run()
+            Worker(service, self.listening.of(place), theirs, self._moves[place], quota, self._serial).run()
 
         pid = fork(serve)
         theirs.close()
@@ -227,6 +233,7 @@ class Supervisor:
     def _died(self, child: Child, how: str) -> None:
         del self._children[child.serial]
         self.board.leave(child.serial)
+        self._register.died(child)
         self._selector.unregister(child.line)
         child.line.close()
         if self._ending or child.finishing:
@@ -303,6 +310,7 @@ class Supervisor:
         self._move = made.movable(self.generation)
         self._linger = linger
         self.generation = made
+        self._register.change(made.service.limits)
         self._rolling = list(range(self.workers))
         self._roll()
 

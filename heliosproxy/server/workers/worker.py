@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..running import accept, new_loop
 from . import moving
+from .doors import FarDoors
 from .peers import Peers
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Worker:
         line: to the supervisor.
         moves: where clients of older workers come in, and where this one's go when it retires.
         quota: server connections it may have at first; None = any number.
+        serial: its number.
     """
 
     def __init__(
@@ -44,8 +46,11 @@ class Worker:
         line: socket.socket,
         moves: tuple[socket.socket, socket.socket],
         quota: int | None,
+        serial: int,
     ) -> None:
         self.service = service
+        self._serial = serial
+        service.number(serial)
         self._sockets = sockets
         self._line = line
         self._moves_in, self._moves_out = moves
@@ -78,6 +83,8 @@ class Worker:
         peers = Peers(handlers, self._orphaned)
         await loop.create_connection(lambda: peers, sock=self._line)
         service.peers = peers
+        if service.limits.on:
+            service.doors = FarDoors(peers, self._serial)
         pools = service.proxy.pools
         pools.on_ddl = lambda database: peers.tell("others", "ddl", database)
         if self._quota is not None:
