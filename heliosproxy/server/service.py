@@ -18,7 +18,7 @@ from ..errors import ConfigError
 from ..pool.key import PoolKey
 from ..pool.pool import Pool
 from .client.conversation import Conversation
-from .console.console import DATABASE, Console
+from .console.console import DATABASES, Console
 from .console.rights import may_act
 from .control import Control
 from .home import Home
@@ -184,7 +184,7 @@ class Service:
 
     async def _admitted(self, link: Link, who: Greeting, place: Taken) -> Conversation | Console:
         await self._authenticate(link, who)
-        if who.database == DATABASE:
+        if who.database in DATABASES:
             return self._console(link, who)
         if self.control.is_disabled(who.database):
             raise LoginRefused(f'database "{who.database}" takes no new clients for now', sqlstate="57P03")

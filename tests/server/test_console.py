@@ -141,11 +141,11 @@ def test_pause_waits_for_transactions_and_resume_serves_in_order(served: Make) -
     with made.direct() as direct:
         servers = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'paused'"
         assert direct.execute(servers).fetchone() == (0,)
-    order: list[int] = []
+        direct.execute("DROP SEQUENCE IF EXISTS turns; CREATE SEQUENCE turns")
+    turns: dict[int, Any] = {}
 
     def ask(n: int, client: psycopg.Connection[Any]) -> None:
-        client.execute("SELECT 1")
-        order.append(n)
+        turns[n] = client.execute("SELECT nextval('turns')").fetchone()
 
     threads = []
     for n in range(3):
@@ -153,11 +153,11 @@ def test_pause_waits_for_transactions_and_resume_serves_in_order(served: Make) -
         threads[-1].start()
         while other.execute("SHOW POOLS").fetchall()[0]["cl_waiting"] != n + 1:
             pass
-    assert order == []
+    assert not turns
     other.execute("RESUME")
     for thread in threads:
         thread.join(20)
-    assert order == [0, 1, 2]
+    assert turns == {0: (1,), 1: (2,), 2: (3,)}
 
 
 def test_pause_holds_those_who_keep_their_server_connection(served: Make) -> None:

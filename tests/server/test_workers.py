@@ -385,3 +385,22 @@ def _connects(served: Served) -> bool:
     except psycopg.OperationalError:
         return False
     return True
+
+
+def test_a_worker_that_hangs_is_left_out_and_can_be_replaced(workers: Callable[..., Served]) -> None:
+    served = workers(2, HELIOSPROXY_SERVER__DRAIN_TIMEOUT="0.2")
+    conn = psycopg.connect(
+        host=str(served.folder), port=5432, user="admin", dbname="heliosproxy", autocommit=True
+    )
+    served.clients.append(conn)
+    own = next(row[-2] for row in conn.execute("SHOW CLIENTS").fetchall() if row[2] == "heliosproxy")
+    stuck = next(row for row in served.workers() if row["worker"] != own)
+    os.kill(stuck["pid"], signal.SIGSTOP)
+    notices: list[str] = []
+    conn.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
+    shown = {row[-2] for row in conn.execute("SHOW CLIENTS").fetchall()}
+    assert shown == {own}
+    assert notices == [f"worker {stuck['worker']}: it did not answer within 2 seconds"]
+    conn.execute("RESTART")
+    assert soon(lambda: not _runs(stuck["pid"]))
+    assert soon(lambda: {row[3] for row in conn.execute("SHOW WORKERS").fetchall()} == {"serving"})

@@ -11,7 +11,7 @@ from ...check import flat
 from ...config import Config
 from ..control import FIXED
 from ..protocol.errors import ProtocolViolation
-from .tables import TABLES, Row
+from .tables import TABLES, Row, Said
 
 if TYPE_CHECKING:
     from ..service import Service
@@ -24,7 +24,7 @@ _OWN: dict[str, str] = {
     "LISTS": "list:text items",
     "USERS": "name:text pool_mode:text",
     "VERSION": "version:text",
-    "WORKERS": "worker:int4 pid:int4 generation:int4 state:text age:int8 server_connections:int4",
+    "WORKERS": "worker:int4 pid:int4 generation:int4 state:text age silent server_connections:int4",
 }
 _HELP = [
     ("SHOW " + "|".join(sorted([*TABLES, *_OWN])), "numbers"),
@@ -41,6 +41,9 @@ _HELP = [
     ("RESTART", "replace the workers one after the other; idle clients move"),
     ("SHUTDOWN [WAIT]", "end at once, or when the transactions have ended"),
 ]
+PATIENCE = 2.0
+"""Seconds that workers have to tell their numbers."""
+
 _WORKERS = {
     "PAUSE": "pause",
     "RESUME": "resume",
@@ -88,8 +91,7 @@ async def perform(service: Service, command: Command) -> Result:
     """
     verb, argument = command
     if verb == "SHOW":
-        rows = await _shown(service, argument)
-        return Result("SHOW", rows)
+        return await _shown(service, argument)
     if verb in _WORKERS:
         _values(await service.peers.ask("all", _WORKERS[verb], *([argument] if argument else [])))
         return Result(verb)
@@ -107,10 +109,17 @@ async def perform(service: Service, command: Command) -> Result:
     return Result(verb, notice=str(*said.values()))
 
 
-async def _shown(service: Service, name: str) -> list[Row]:
+async def _shown(service: Service, name: str) -> Result:
     table = TABLES.get(name)
-    if table is not None:
-        return list(table.rows(_values(await service.peers.ask("all", table.ask))))
+    if table is None and name != "LISTS":
+        return Result("SHOW", await _own(service, name))
+    answers = await service.peers.ask("all", "pools" if table is None else table.ask, within=PATIENCE)
+    said = {answer.worker: answer.value for answer in answers if not answer.error}
+    missing = "; ".join(f"worker {answer.worker}: {answer.error}" for answer in answers if answer.error)
+    return Result("SHOW", list(_lists(said) if table is None else table.rows(said)), missing)
+
+
+async def _own(service: Service, name: str) -> list[Row]:
     if name == "VERSION":
         return [[f"heliosproxy {importlib.metadata.version('heliosproxy')}"]]
     if name == "HELP":
@@ -127,17 +136,17 @@ async def _shown(service: Service, name: str) -> list[Row]:
     if name == "WORKERS":
         (answer,) = await service.peers.ask("supervisor", "workers")
         if answer.error:  # in a process of the application there is one, and it is this
-            return [[0, os.getpid(), 1, "serving", int(time.monotonic() - service.since), None]]
+            return [[0, os.getpid(), 1, "serving", int(time.monotonic() - service.since), 0, None]]
         return [
-            [w["number"], w["pid"], w["generation"], w["state"], int(w["age"]), w["quota"]]
+            [w["number"], w["pid"], w["generation"], w["state"], int(w["age"]), int(w["silent"]), w["quota"]]
             for w in answer.value
         ]
-    return await _lists(service)
+    raise AssertionError(name)
 
 
-async def _lists(service: Service) -> list[Row]:
-    pools = [pool for found in _values(await service.peers.ask("all", "pools")).values() for pool in found]
-    clients = sum(n["clients"] for n in _values(await service.peers.ask("all", "numbers")).values())
+def _lists(said: Said) -> list[Row]:
+    pools = [pool for found in said.values() for pool in found]
+    clients = sum(pool["clients"] for pool in pools)
     free = sum(pool["pool_available"] for pool in pools)
     return [
         ["databases", len({pool["database"] for pool in pools})],

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("heliosproxy.server")
 
-DATABASE = "heliosproxy"
-"""The name of the database that is none."""
+DATABASES = frozenset({"heliosproxy", "pgbouncer"})
+"""Names of the database that is none; the second one for what expects to find PgBouncer."""
 
 QUERY, PARSE, BIND, DESCRIBE, EXECUTE, CLOSE, SYNC, FLUSH, TERMINATE = b"QPBDECSHX"
 _OIDS = {"text": 25, "int4": 23, "int8": 20}

@@ -54,6 +54,7 @@ class Child:
         line: to it.
         holder: its part of the server connections; None = there is no cap.
         since: when it was started, on the monotonic clock.
+        heard: when it last reported.
         serving: it accepts clients, and nobody has told it to stop.
         finishing: it was told to end.
         deadline: when it is killed.
@@ -68,7 +69,7 @@ class Child:
         self.generation = generation
         self.line = line_
         self.holder = holder
-        self.since = time.monotonic()
+        self.since = self.heard = time.monotonic()
         self.serving = self.finishing = False
         self.deadline = inf
         self.unsent = bytearray()

@@ -39,7 +39,7 @@ class Alone:
     def tell(self, whom: Whom, do: str, *args: Any) -> None:
         """Nobody is there to be told."""
 
-    async def ask(self, whom: Whom, do: str, *args: Any) -> list[Answer]:
+    async def ask(self, whom: Whom, do: str, *args: Any, within: float | None = None) -> list[Answer]:
         """As `Peers.ask`, of ourselves; a supervisor there is none, and "others" are none."""
         if whom == "others":
             return []
@@ -94,15 +94,18 @@ class Peers(asyncio.Protocol):
         """Have *do* done by *whom*; nobody waits for it."""
         self._send({"do": do, "args": args, "whom": whom})
 
-    async def ask(self, whom: Whom, do: str, *args: Any) -> list[Answer]:
+    async def ask(self, whom: Whom, do: str, *args: Any, within: float | None = None) -> list[Answer]:
         """Have *do* done by *whom*; what each of them says, in the order of their numbers.
 
         One that dies meanwhile is not among them.
+
+        Args:
+            within: seconds after which one that has not answered counts as failed; None (default) = never.
         """
         self._last += 1
         waiting: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
         self._asked[self._last] = waiting
-        self._send({"do": do, "args": args, "whom": whom, "id": self._last})
+        self._send({"do": do, "args": args, "whom": whom, "id": self._last, "within": within})
         return await waiting
 
     def _send(self, message: Message) -> None:

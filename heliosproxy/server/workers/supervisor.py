@@ -92,7 +92,7 @@ class Supervisor:
             "shutdown": self._shut_down,
             "workers": self._workers,
         }
-        self.board = Switchboard(own, self._standing.passing)
+        self.board = Switchboard(own, self._standing.passing, time.monotonic)
 
     def run(self) -> None:
         """Serve until a signal ends it.
@@ -150,6 +150,7 @@ class Supervisor:
                 child.kill()
             else:
                 self._watch(child)
+        self.board.expire()
         self._share()
 
     def _signalled(self, which: int, _: Any) -> None:
@@ -265,6 +266,7 @@ class Supervisor:
         return max(0, min(cap - taken, first(cap, self.workers)[place]))
 
     def _reported(self, child: Child, size: int, leased: int, waiting: int) -> None:
+        child.heard = time.monotonic()
         if child.holder is not None:
             child.holder.report(size, leased, waiting)
 
@@ -331,6 +333,7 @@ class Supervisor:
                 "generation": child.generation,
                 "state": "serving" if child.serving else "ending" if child.finishing else "starting",
                 "age": now - child.since,
+                "silent": now - child.heard,
                 "quota": None if child.holder is None else child.holder.quota,
             }
             for child in self._children.values()

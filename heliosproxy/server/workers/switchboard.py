@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any, Protocol
 
 from .lines import Message
@@ -25,15 +26,18 @@ class Question:
     """A request that was passed on.
 
     Attributes:
-        origin, id: who asked, and what it calls the question; None = the supervisor itself, which has `call`.
+        origin, id: who asked, and what it calls the question.
+        within: seconds they have to answer; None = as long as they like.
+        deadline: when the time is over, on the supervisor's clock.
         open: those that have not answered yet.
         values: what came, by worker.
     """
 
-    def __init__(self, origin: Party | None, id_: int, call: Callable[[list[Any]], None] | None) -> None:
+    def __init__(self, origin: Party, id_: int, within: float | None, deadline: float) -> None:
         self.origin = origin
         self.id = id_
-        self.call = call
+        self.within = within
+        self.deadline = deadline
         self.open: set[Party] = set()
         self.values: list[tuple[int, Any, str]] = []
 
@@ -44,9 +48,13 @@ class Switchboard:
     Args:
         own: what the supervisor itself does, by name; the first argument is who asks.
         passing: called with each request for workers, before it is passed on.
+        clock: seconds.
     """
 
-    def __init__(self, own: Mapping[str, Own], passing: Callable[[str, list[Any]], None]) -> None:
+    def __init__(
+        self, own: Mapping[str, Own], passing: Callable[[str, list[Any]], None], clock: Callable[[], float]
+    ) -> None:
+        self._clock = clock
         self.parties: dict[int, Party] = {}
         self._own = own
         self._passing = passing
@@ -67,9 +75,15 @@ class Switchboard:
                 question.open.discard(party)
                 self._close(ref, question)
 
-    def ask(self, do: str, *args: Any, call: Callable[[list[Any]], None] | None = None) -> None:
-        """The supervisor asks all workers that serve; *call* gets their answers: worker, value, error."""
-        self._pass(Question(None, 0, call or (lambda _: None)), do, list(args), None)
+    def expire(self) -> None:
+        """Whoever has not answered in time does not count: what others said goes to who asked."""
+        now = self._clock()
+        for ref, question in list(self._questions.items()):
+            if question.deadline <= now:
+                silent = f"it did not answer within {question.within:g} seconds"
+                question.values += [(party.number, None, silent) for party in question.open]
+                question.open.clear()
+                self._close(ref, question)
 
     def received(self, party: Party, message: Message) -> None:
         """*party* said something."""
@@ -77,7 +91,12 @@ class Switchboard:
             self._done(party, message)
             return
         do, args, whom = message["do"], list(message["args"]), message["whom"]
-        question = Question(party, message["id"], None) if "id" in message else None
+        question = None
+        if "id" in message:
+            within = message["within"]
+            question = Question(
+                party, message["id"], within, inf if within is None else self._clock() + within
+            )
         if whom == "supervisor":
             error, value = "", None
             try:
@@ -115,7 +134,4 @@ class Switchboard:
             return
         del self._questions[ref]
         question.values.sort(key=lambda value: value[0])
-        if question.origin is not None:
-            question.origin.send({"answer": question.id, "values": question.values})
-        elif question.call is not None:
-            question.call(question.values)
+        question.origin.send({"answer": question.id, "values": question.values})

@@ -89,7 +89,7 @@ class Worker:
         pools.on_ddl = lambda database: peers.tell("others", "ddl", database)
         if self._quota is not None:
             pools.resize(self._quota)
-            loop.call_later(REPORT_EVERY, self._keep_reporting)
+        loop.call_later(REPORT_EVERY, self._keep_reporting)
         # Ctrl-C reaches every process of the terminal: the supervisor decides what it means.
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
