@@ -53,9 +53,14 @@ class Contestant:
         """Seconds of user and system time so far."""
         if not self.process:
             return 0.0, 0.0
-        fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
         tick = os.sysconf("SC_CLK_TCK")
-        return int(fields[11]) / tick, int(fields[12]) / tick
+        children = Path(f"/proc/{self.process}/task/{self.process}/children").read_text().split()
+        user = system = 0.0
+        for process in (self.process, *children):  # a supervisor has workers
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+            user += int(fields[11]) / tick
+            system += int(fields[12]) / tick
+        return user, system
 
 
 def free_port() -> int:

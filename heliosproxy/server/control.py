@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import HeliosError
+from .home import Home
 
 if TYPE_CHECKING:
     from .client.link import Link
-    from .home import Home
     from .service import Service
 
 FIXED = ("server.listen", "server.workers", "cache.enabled", "cache.query.enabled")
@@ -145,11 +145,16 @@ class Control:
     def pools(self) -> list[dict[str, Any]]:
         """A row per pool."""
         now = time.monotonic()
-        clients = Counter(link.conversation.home for link in list(self.service.links.values()) if link.served)
+        links = [link for link in list(self.service.links.values()) if link.served]
+        clients = Counter(link.conversation.home for link in links)
+        received = Counter[Home]()
+        for link in links:
+            received[link.conversation.home] += link.received
         return [
             {
                 **home.numbers(now),
                 "clients": clients[home],
+                "received": home.received + received[home],
                 "disabled": self.is_disabled(home.pool.key.database),
                 "age": now - self.service.since,
             }

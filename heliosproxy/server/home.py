@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from ..pool.pool import Pool
 from ..sql.shape import shape, shared
-from ..sql.statement import Statement
+from ..sql.statement import Kind, Statement
 from ..state import consequences
 from ..state.settings import EMPTY, Values
 from .client.statements import Prepared
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ..proxy import Proxy
     from ..session import Session
     from .upstream.connection import Upstream
+
+_PASSING = frozenset({Kind.SELECT, Kind.INSERT, Kind.UPDATE, Kind.DELETE, Kind.MERGE})
 
 # At most 16 MB, of texts and facts that the memo may have forgotten meanwhile.
 _SHORT, _MOST_RECENT = 2048, 4096
@@ -30,13 +32,20 @@ class Known:
     Attributes:
         statement: the facts.
         quiet: it leaves the session's own state alone.
+        reads: it is a SELECT, of which an answer may be kept.
+        passing: it may go the short way, as far as that depends on the text alone.
+        mark, past: the cache's: what it thinks of the text, and that it has nothing to do with it.
     """
 
-    __slots__ = ("quiet", "statement")
+    __slots__ = ("mark", "passing", "past", "quiet", "reads", "statement")
 
     def __init__(self, statement: Statement, quiet: bool) -> None:
         self.statement = statement
         self.quiet = quiet
+        self.reads = statement.kind is Kind.SELECT
+        self.passing = quiet and statement.kind in _PASSING and not statement.parts
+        self.mark: Any = None
+        self.past = False
 
 
 class Home:
@@ -50,11 +59,13 @@ class Home:
         reported: what the server reports to a session that has set nothing, by name; empty before the first login.
         harmless: names of functions that leave a session alone; None before the first login.
         upstreams: server connections whose sockets are open.
+        recent: what is known of texts.
+        short_way, plain, passing, peek: whether statements may take the short way, and the hooks that say so.
         parses: unnamed Parse messages, with the search_path they were sent under.
         tee: bytes of an answer that the cache takes at most.
         validated: startup settings that a server has accepted, with what it then reported.
         queries, hits: statements, and those of them that the cache answered.
-        received, sent: bytes from clients and to them.
+        received, sent: bytes from clients that have gone, and to all.
         paused: statements wait, for an operator to say otherwise.
         held: who waits for that although it has a server connection, in the order of coming.
     """
@@ -75,7 +86,12 @@ class Home:
         self.paused = False
         self.held: dict[Callable[[], None], None] = {}
         self.upstreams: WeakSet[Upstream] = WeakSet()
-        self._recent: dict[bytes, Known] = {}
+        path = proxy.path
+        # Who observes every statement sees those of the long way.
+        self.short_way = path.short == ()
+        self.plain, self.passing = path.plain, path.passing
+        self.peek = path.peek[0] if len(path.peek) == 1 and self.short_way else None
+        self.recent: dict[bytes, Known] = {}
         self.parses: dict[tuple[bytes, str], Prepared] = {}
         self._shapes: dict[bytes, Known] = {}
         self._shapes_hold = not proxy.config.cache.query.exclude_patterns
@@ -112,7 +128,6 @@ class Home:
             "longest_wait": 0.0 if eldest is None else now - eldest.since,
             "queries": self.queries,
             "hits": self.hits,
-            "received": self.received,
             "sent": self.sent,
             "connecting": self.pool.stock.connecting,
             **stats,
@@ -146,9 +161,14 @@ class Home:
                 self.parses.clear()
             self.parses[message, search_path] = prepared
 
+    def of_shape(self, text: bytes) -> Known | None:
+        """What is known of texts that differ from *text* in integers alone; None = nothing."""
+        form = shape(text) if self._shapes_hold else None
+        return None if form is None else self._shapes.get(form)
+
     def known(self, text: bytes, encoding: str = "utf-8") -> Known:
         """What is known of *text*; raises StatementRejected, or ConfigError for a hint that is not understood."""
-        found = self._recent.get(text)
+        found = self.recent.get(text)
         if found is not None and encoding == "utf-8":
             return found
         form = shape(text) if self._shapes_hold and encoding == "utf-8" else None
@@ -158,7 +178,7 @@ class Home:
         found = Known(statement, not consequences.any_of(statement, self.harmless or frozenset()))
         if encoding == "utf-8" and len(text) <= _SHORT:
             # The text itself is looked at by patterns of the configuration alone.
-            where, key = self._recent, text
+            where, key = self.recent, text
             if form is not None and shared(statement):
                 where, key = self._shapes, form
             if len(where) >= _MOST_RECENT:

@@ -21,7 +21,8 @@ from ...state.transaction import LOCAL, Status
 from ..protocol import frontend
 from ..protocol.errors import ProtocolViolation
 from . import replies, swift
-from .plan import BIND, PARSE, Frame, Plan, of_batch, of_function_call, of_query
+from .express import depart
+from .plan import BIND, PARSE, Frame, Plan, of_batch, of_function_call, of_query, of_read
 from .sending import Sending
 from .settling import HELD
 
@@ -68,7 +69,9 @@ class Conversation(Sending):
         if not inbox:
             self.rested()
 
-    def swiftly(self, data: bytes) -> bool:
+    swiftly = depart
+
+    def whole(self, data: bytes) -> bool:
         """Whether *data*, all that was read and nothing before it, could be taken as a whole."""
         if self.busy or self._batch or self._skipping or self._closed or self.own_names:
             return False
@@ -85,10 +88,10 @@ class Conversation(Sending):
             return True
         if kind not in (PARSE, BIND) or self.encoding != "utf-8":
             return False
-        plan = swift.plan(self, data)
-        if plan is None:
+        batch = swift.read(self, data)
+        if batch is None:
             return False
-        self._begin(plan)
+        self._begin(of_read(data, batch[4].known, batch))
         return True
 
     def rested(self) -> None:
@@ -201,6 +204,14 @@ class Conversation(Sending):
             self._refuse(plan, error)
             self.pump()
 
+    def go(self, plan: Plan) -> None:
+        """Send *plan* on the server connection that the session holds."""
+        self._plan = plan
+        try:
+            self._transmit(plan)
+        except psycopg.Error as error:
+            self._refuse(plan, error)
+
     def _wait(self) -> None:
         """Queue for a server connection."""
         pool = self.session.pool
@@ -293,15 +304,19 @@ class Conversation(Sending):
             session.tx.queried = True
         self._plan = None
         parsed = b""
-        if plan.swift is not None and plan.swift.parsed:
-            self.statements[b""] = plan.swift.prepared
+        if plan.swift is not None and plan.swift[1]:
+            self.statements[b""] = plan.swift[4]
             parsed = replies.PARSE_COMPLETE
         for op in plan.ops:
             if op.kind == PARSE and op.prepared is not None:
                 self.statements[op.name] = op.prepared
                 parsed = replies.PARSE_COMPLETE
         self._observe(plan, None)
-        self.write(b"".join((parsed, *(result.data for result in results), self._ready())))
+        self.home.queries += 1
+        self.home.hits += 1
+        data = b"".join((parsed, *(result.data for result in results), self._ready()))
+        self.home.sent += len(data)
+        self.write(data)
 
     def _answer_locally(self, plan: Plan) -> None:
         out = []

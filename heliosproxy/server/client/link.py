@@ -47,6 +47,7 @@ class Link(asyncio.Protocol):
         greeting: who it says it is; None before it said so.
         choked: it takes no more data for now.
         peer: its address, for people.
+        received: bytes of it since its login.
         since: when it connected, seconds since the epoch.
         address: its address without the port; "" on a Unix socket.
         place: what it takes up of the limits; None before it logs in.
@@ -64,6 +65,7 @@ class Link(asyncio.Protocol):
         self.key = b""
         self.choked = False
         self.since = time.time()
+        self.received = 0
         self.peer = self.address = ""
         self.place: Taken | None = None
         self.local = False
@@ -109,12 +111,13 @@ class Link(asyncio.Protocol):
         if conversation is None:
             self._before_login(data)
             return
+        self.received += len(data)
         try:
             if (
-                len(data) > 5
-                and not conversation.inbox
+                not conversation.inbox
                 and not self._frames.middle
-                and conversation.swiftly(data)
+                and len(data) > 5
+                and (conversation.swiftly(data) or conversation.whole(data))
             ):
                 return
             conversation.inbox.extend(self._frames.feed(data))

@@ -12,7 +12,7 @@ from . import replies
 from .encode import Encoder
 from .plan import Plan
 from .settling import Settling
-from .swift import send as send_swiftly
+from .swift import for_server
 
 if TYPE_CHECKING:
     from ..upstream.connection import Upstream
@@ -44,7 +44,7 @@ class Sending(Settling):
         exchange = Exchange(self, self._finished, synced=plan.sync)
         if (plan.message or plan.swift is not None) and (flight is None or not flight.begin):
             if plan.swift is not None:
-                send_swiftly(plan.swift, server, exchange, out)
+                out.append(for_server(plan.swift, server, exchange))
             else:
                 server.prepared.unnamed = None
                 exchange.simple = True
@@ -56,7 +56,7 @@ class Sending(Settling):
             server.send(b"".join(out) if len(out) > 1 else out[0])
             return
         if plan.swift is not None:
-            plan.in_full(self)
+            plan.in_full()
         exchange.coming = set()
         encoder = Encoder(self, server, exchange.coming)
         if flight is not None:
@@ -154,6 +154,11 @@ class Sending(Settling):
             server.last = self.session
             self._transmit(plan)
 
+    def settle(self, plan: Plan, exchange: Exchange) -> None:
+        """The answer to *plan*, which was sent on the short way, is complete."""
+        self._plan = plan
+        self._finished(exchange)
+
     def _finished(self, exchange: Exchange) -> None:
         """ReadyForQuery came: settle, before the client learns that it is over."""
         session, plan = self.session, self._plan
@@ -163,9 +168,10 @@ class Sending(Settling):
         if plan is None or server is None:
             return
         calls = plan.calls
+        self.home.queries += len(calls)
         status = _STATUS[exchange.status]
-        if plan.swift is not None and plan.swift.parsed:
-            self.statements[b""] = plan.swift.prepared  # though it failed: at worst it is parsed anew
+        if plan.swift is not None and plan.swift[1]:
+            self.statements[b""] = plan.swift[4]  # though it failed: at worst it is parsed anew
         if exchange.error:
             server.prepared.unnamed = None
             if len(calls) == 1:

@@ -157,6 +157,7 @@ class Settling:
 
     def server_gone(self, server: Upstream, exchanges: list[Exchange]) -> None:
         """The server connection died under us."""
+        self._unfold()
         session, plan, exchange = self.session, self._plan, self._exchange
         self._plan = self._exchange = None
         self.fresh.clear()
@@ -188,6 +189,7 @@ class Settling:
             return
         self._closed = True
         self.home.proxy.ended(self.session)
+        self.home.received += self.link.received
         self.inbox.clear()
         if self._waiter is HELD:
             self.home.held.pop(self._unheld, None)
@@ -211,6 +213,11 @@ class Settling:
         if self.session.server is not None and self._exchange is None:
             self._retire()
 
+    def _unfold(self) -> None:
+        """What went the short way is to be looked at as what went the long one."""
+        if self._plan is None and self._exchange is not None and self._exchange.passing:
+            self._plan = self._exchange.plan()
+
     def _stop_waiting(self) -> None:
         self._waiter = None
         if self._timer is not None:
@@ -219,6 +226,7 @@ class Settling:
 
     def _retire(self) -> None:
         """Give the server connection back as if new, or close it where it is in no state for that."""
+        self._unfold()
         session = self.session
         pinned = bool(session.pins)
         session.open = list(self._plan.calls) if self._plan is not None else []

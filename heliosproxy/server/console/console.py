@@ -64,6 +64,8 @@ class Console:
         """Nothing here is in a hurry."""
         return False
 
+    whole = swiftly
+
     def numbers(self) -> dict[str, Any]:
         """What the console says of it."""
         return {

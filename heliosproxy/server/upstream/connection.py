@@ -222,7 +222,10 @@ class Upstream(Server):
                 if exchange.script is None and not exchange.ahead and exchange.client is not None:
                     tag = whole_reply(data)
                     if tag:
-                        self._whole(exchange, data, tag)
+                        if exchange.passing and data[-1] == self.status:
+                            exchange.land(self, data)
+                        else:
+                            self._whole(exchange, data, tag)
                         return
             self._take(self._frames.feed(data))
         except ProtocolViolation as violation:
@@ -246,6 +249,7 @@ class Upstream(Server):
         exchange.tee = None
         if exchange.prefix:
             data = exchange.prefix + data
+        client.home.sent += len(data)
         client.write(data)
         if client.inbox:
             client.pump()
@@ -398,9 +402,11 @@ class Upstream(Server):
             exchange.prefix = b""
         if len(out) == 1:
             buffer, start, end = out[0]
-            write(buffer if start == 0 and end == len(buffer) else buffer[start:end])
+            data = buffer if start == 0 and end == len(buffer) else buffer[start:end]
         else:
-            write(b"".join([buffer[start:end] for buffer, start, end in out]))
+            data = b"".join([buffer[start:end] for buffer, start, end in out])
+        client.home.sent += len(data)
+        write(data)
         if client.choked and not self._paused and not self.gone:
             self._paused = True
             self.transport.pause_reading()

@@ -70,7 +70,10 @@ class Exchange:
         error: the first ErrorResponse, whole; b"" = none came.
         simple: it is that of a Query.
         status: the transaction status at its end: I, T or E; 0 before.
+        passing: it went the short way; see `heliosproxy.server.client.express`.
     """
+
+    passing = False
 
     # Defaults of the class, because most of them stay untouched.
     ahead = 0
@@ -100,6 +103,14 @@ class Exchange:
         self.done = done
         self.script = script
         self.synced = synced
+
+    def plan(self) -> Any:
+        """What the client wanted by it, where it is `passing`."""
+        raise NotImplementedError
+
+    def land(self, server: Any, data: bytes) -> None:
+        """*data* is the whole answer, where it is `passing`."""
+        raise NotImplementedError
 
     def keep(self, data: bytes) -> None:
         """Keep *data*, which was forwarded, if the cache wants it."""
