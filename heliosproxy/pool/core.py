@@ -17,9 +17,10 @@ Laws, which the tests check after every step:
 
 from __future__ import annotations
 
-from typing import Generic
+from typing import Generic, cast
 
 from .parts import Grant, Plan, S, Stock, Waiter
+from .waiters import CallWaiter
 
 PATIENCE = 0.5
 """Seconds a waiter leaves servers that another, busy pool gives back to that pool's own, younger waiters.
@@ -91,7 +92,7 @@ class Core(Generic[S]):
             waiter.grant = Grant.CLOSED
         elif (server := stock.take(waiter.signature)) is not None:
             waiter.grant = server
-        elif stock.may_grow and self._eldest() is None and self._make_place(plan):
+        elif not stock.queue and stock.may_grow and self._eldest() is None and self._make_place(plan):
             self._reserve(stock)
             waiter.grant = Grant.CONNECT
         elif 0 < stock.options.max_waiting <= len(stock.queue):
@@ -106,6 +107,17 @@ class Core(Generic[S]):
                 if other.idle:
                     self.settle(other, now, plan)
         return plan
+
+    def hand_over(self, stock: Stock[S]) -> CallWaiter[S] | None:
+        """The longest waiting of *stock*, to have a server of it that comes back; None where others have a say."""
+        if len(self.queued) != 1 or stock.emptying or (self.cap is not None and self.size > self.cap):
+            return None
+        waiter = next(iter(stock.queue), None)
+        if waiter is None or waiter.__class__ is not CallWaiter:
+            return None
+        self._unqueue(waiter)
+        waiter.grant = Grant.GONE
+        return cast(CallWaiter[S], waiter)
 
     def reserve(self, waiter: Waiter[S]) -> bool:
         """A place for `Pool.warm`, if the pool is below ``min_size`` and nobody has to give way."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 from psycopg.conninfo import conninfo_to_dict
 
 from ..pool.pool import Pool
+from ..pool.waiters import CallWaiter
 from ..sql.shape import shape, shared
 from ..sql.statement import Kind, Statement
 from ..state import consequences
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
     from ..proxy import Proxy
     from ..session import Session
     from .upstream.connection import Upstream
+
+PATIENCE = 5.0
+"""Seconds in the queue after which a client is told that it waits."""
+
+SELDOM = 0.1
+"""Seconds between two looks at those who wait."""
 
 _PASSING = frozenset({Kind.SELECT, Kind.INSERT, Kind.UPDATE, Kind.DELETE, Kind.MERGE})
 
@@ -82,10 +89,11 @@ class Home:
         self.harmless: frozenset[str] | None = None
         self.validated: dict[Any, dict[bytes, bytes]] = {}
         self.tee = proxy.config.cache.query.max_result_size
+        self._watching: asyncio.TimerHandle | None = None  # for those who wait
         self.queries = self.hits = self.received = self.sent = 0
         self.paused = False
         self.held: dict[Callable[[], None], None] = {}
-        self.upstreams: WeakSet[Upstream] = WeakSet()
+        self.upstreams: set[Upstream] = set()
         path = proxy.path
         # Who observes every statement sees those of the long way.
         self.short_way = path.short == ()
@@ -104,12 +112,29 @@ class Home:
 
     def resume(self) -> None:
         """Serve again."""
-        self.queries = self.hits = self.received = self.sent = 0
         self.paused = False
         held, self.held = self.held, {}
         for go_on in held:
             go_on()
         self.pool.resume()
+
+    def watch(self) -> None:
+        """Somebody waits for a server connection: look from time to time whether it is for too long."""
+        if self._watching is None:
+            timeout = self.pool.options.timeout
+            self._watching = asyncio.get_running_loop().call_later(min(SELDOM, timeout / 10), self._look)
+
+    def _look(self) -> None:
+        self._watching = None
+        patience = self.pool.options.timeout
+        for waiter, waited in self.pool.waiting(min(patience, PATIENCE)):
+            if waited >= patience:
+                waiter.wake()
+            elif waiter.__class__ is CallWaiter and not waiter.told:
+                waiter.told = True
+                waiter.owner.still_waiting()
+        if self.pool.stock.queue:
+            self.watch()
 
     def numbers(self, now: float) -> dict[str, Any]:
         """What the console says of the pool, *now* being the pool's clock."""

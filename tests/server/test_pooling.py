@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import generators, pq, waiting
 
-from heliosproxy.server.client import conversation
+from heliosproxy.server import home
 from heliosproxy.server.protocol import frontend
 from tests.server.conftest import Served
 
@@ -55,7 +55,7 @@ def test_who_waits_too_long_is_told_what_for(served: Callable[..., Served]) -> N
 
 
 def test_who_waits_is_told_so(served: Callable[..., Served], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversation, "PATIENCE", 0.05)
+    monkeypatch.setattr(home, "PATIENCE", 0.05)
     server = served(helios_server_connections=1, helios_pool_timeout=30)
     holder, waiter = server.connect(autocommit=False), server.connect()
     told: list[str] = []

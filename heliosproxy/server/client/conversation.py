@@ -21,9 +21,8 @@ from ...state.transaction import LOCAL, Status
 from ..protocol import frontend
 from ..protocol.errors import ProtocolViolation
 from . import replies, swift
-from .express import depart
+from .express import Express
 from .plan import BIND, PARSE, Frame, Plan, of_batch, of_function_call, of_query, of_read
-from .sending import Sending
 from .settling import HELD
 
 if TYPE_CHECKING:
@@ -33,14 +32,11 @@ logger = logging.getLogger("heliosproxy.server")
 
 QUERY, SYNC, FLUSH, CALL, TERMINATE = b"QSHFX"
 COPY_DATA, COPY_DONE, COPY_FAIL = b"dcf"
-PATIENCE = 5.0
-"""Seconds in the queue after which a client is told that it waits (hazards/wire.md, 12)."""
-
 _EXTENDED = frozenset(b"PBDEC")
 _COPYING = frozenset(b"dcf")
 
 
-class Conversation(Sending):
+class Conversation(Express):
     """One client after its login; the `Edge` of its session."""
 
     def pump(self) -> None:
@@ -68,8 +64,6 @@ class Conversation(Sending):
                 self._refuse(Plan(kind in (QUERY, SYNC, CALL)), error)
         if not inbox:
             self.rested()
-
-    swiftly = depart
 
     def whole(self, data: bytes) -> bool:
         """Whether *data*, all that was read and nothing before it, could be taken as a whole."""
@@ -184,7 +178,7 @@ class Conversation(Sending):
             if session.server is None:
                 server = session.pool.try_lease(session.settings.signature)
                 if server is None:
-                    self._wait()
+                    self._queue()
                     return
                 session.take(server, self)
             elif self.home.paused and self.at_rest:
@@ -204,41 +198,28 @@ class Conversation(Sending):
             self._refuse(plan, error)
             self.pump()
 
-    def go(self, plan: Plan) -> None:
-        """Send *plan* on the server connection that the session holds."""
-        self._plan = plan
-        try:
-            self._transmit(plan)
-        except psycopg.Error as error:
-            self._refuse(plan, error)
-
-    def _wait(self) -> None:
+    def _queue(self) -> None:
         """Queue for a server connection."""
+        self._waiter = self.session.pool.queue(self.session.settings.signature, self)
+        self.home.watch()
+
+    def still_waiting(self) -> None:
+        """Tell the client why nothing comes (hazards/wire.md, 12)."""
         pool = self.session.pool
-        waiter = self._waiter = pool.queue(self.session.settings.signature, self._granted)
-        loop, seconds = asyncio.get_running_loop(), pool.options.timeout
-        if seconds > PATIENCE:
-            self._timer = loop.call_later(PATIENCE, self._still_waiting, waiter, seconds - PATIENCE)
-        else:
-            self._timer = loop.call_later(seconds, self._granted, waiter)
-
-    def _still_waiting(self, waiter: Any, seconds: float) -> None:
-        """Tell the client why nothing comes; it waits *seconds* more at most."""
-        if waiter is self._waiter:
-            pool = self.session.pool
-            self.write(
-                replies.notice(
-                    f"waiting for a server connection of pool {pool.name}: all are in use,"
-                    f" and the wait ends after {pool.options.timeout:g} seconds"
-                )
+        self.write(
+            replies.notice(
+                f"waiting for a server connection of pool {pool.name}: all are in use,"
+                f" and the wait ends after {pool.options.timeout:g} seconds"
             )
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._granted, waiter)
+        )
 
-    def _granted(self, waiter: Any) -> None:
+    def granted(self, waiter: Any) -> None:
         """The wait is over, whichever way."""
         if waiter is not self._waiter:
             return
-        self._stop_waiting()
+        self._waiter = None
+        if self._passage is not None:
+            self._plan, self._passage = self._passage.plan(), None
         session, plan = self.session, self._plan
         if plan is None:
             raise AssertionError("nobody waits without a plan")

@@ -52,8 +52,8 @@ class Settling:
         self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
         self._waiter: Any = None  # its place in the queue for a server connection
+        self._passage: Any = None  # what goes the short way once its wait is over
         self._place: Any = None  # one that it may connect in
-        self._timer: asyncio.TimerHandle | None = None
         self._skipping = False
         self._closed = False
 
@@ -196,7 +196,7 @@ class Settling:
             self._waiter = None
         elif self._waiter is not None:
             self.session.pool.give_up(self._waiter)
-            self._stop_waiting()
+            self._waiter = self._passage = None
         if self._task is not None:
             # By a callback, because a task that is cancelled before it began runs nothing of its own.
             self._task.add_done_callback(self._cancelled)
@@ -217,12 +217,6 @@ class Settling:
         """What went the short way is to be looked at as what went the long one."""
         if self._plan is None and self._exchange is not None and self._exchange.passing:
             self._plan = self._exchange.plan()
-
-    def _stop_waiting(self) -> None:
-        self._waiter = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     def _retire(self) -> None:
         """Give the server connection back as if new, or close it where it is in no state for that."""

@@ -60,7 +60,6 @@ class Upstream(Server):
     names_recur = True  # they are made of the text
 
     __slots__ = (
-        "__weakref__",
         "_frames",
         "_loop",
         "_paused",

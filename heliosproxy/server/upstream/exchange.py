@@ -73,8 +73,6 @@ class Exchange:
         passing: it went the short way; see `heliosproxy.server.client.express`.
     """
 
-    passing = False
-
     # Defaults of the class, because most of them stay untouched.
     ahead = 0
     copied = False
@@ -82,11 +80,14 @@ class Exchange:
     error = b""
     naming = b""
     overdue = b""
+    passing = False
     prefix = b""
     refusal = b""
     room = 0
+    script: Script | None = None
     simple = False
     status = 0
+    synced = True
     tag = b""
     tee: list[bytes] | None = None
     coming: set[bytes] | None = None
