@@ -165,7 +165,7 @@ def test_who_says_goodbye_by_tls_is_gone(server: Served) -> None:
     sock.sendall(startup(server))
     until(sock, READY)
     sock.sendall(frontend.query(b"BEGIN") + frontend.query(b"SELECT 1"))
-    until(sock, b"Z\0\0\0\5T")
+    until(sock, b"SELECT 1\0Z\0\0\0\5T")
     plain = sock.unwrap()  # answered by the same of the server
     assert plain.recv(1) == b""
     plain.close()
