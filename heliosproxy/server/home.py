@@ -11,6 +11,7 @@ from ..sql.statement import Statement
 from ..state import consequences
 from ..state.settings import EMPTY, Values
 from .client.statements import Prepared
+from .listen.listener import Listener
 
 if TYPE_CHECKING:
     from ..proxy import Proxy
@@ -46,6 +47,7 @@ class Home:
         session_mode, statement_mode: as in ``pool.mode``.
         reported: what the server reports to a session that has set nothing, by name; empty before the first login.
         harmless: names of functions that leave a session alone; None before the first login.
+        listener: what listens for the clients of this pool.
         upstreams: server connections whose sockets are open.
         parses: unnamed Parse messages, with the search_path they were sent under.
         tee: bytes of an answer that the cache takes at most.
@@ -64,12 +66,18 @@ class Home:
         self.harmless: frozenset[str] | None = None
         self.validated: dict[Any, dict[bytes, bytes]] = {}
         self.tee = proxy.config.cache.query.max_result_size
+        self.listener = Listener(lambda: pool.connect_async(pool))
         self.upstreams: WeakSet[Upstream] = WeakSet()
         self._recent: dict[bytes, Known] = {}
         self.parses: dict[tuple[bytes, str], Prepared] = {}
         self._shapes: dict[bytes, Known] = {}
         self._shapes_hold = not proxy.config.cache.query.exclude_patterns
         self._prepared: dict[tuple[bytes, bytes, str], Prepared] = {}
+
+    def close(self) -> None:
+        """Hang up on the servers, if only on those that are idle."""
+        self.listener.close()
+        self.pool.close()
 
     def session(self, base: Values = EMPTY) -> Session:
         """A new session, whose settings begin with *base*: the client's startup parameters."""

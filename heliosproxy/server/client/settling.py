@@ -17,6 +17,7 @@ from .statements import Portal, Prepared
 
 if TYPE_CHECKING:
     from ..home import Home
+    from ..listen.ears import Ears
     from ..upstream.connection import Upstream
 
 
@@ -31,18 +32,20 @@ class Settling:
         fresh: what is being prepared (None: closed) in the plan that is under way.
         inbox: messages that wait for their turn.
         encoding: Python's name of its client_encoding.
+        ears: what it hears by the pool's listening connection; None where it hears nothing so.
     """
 
     def __init__(self, link: Any, home: Home, session: Session) -> None:
         self.link = link
         self.home = home
         self.session = session
-        self.statements: dict[bytes, Prepared] = {}
+        self.statements: dict[bytes, Prepared] = session.names
         self.portals: dict[bytes, Portal] = {}
         self.fresh: dict[bytes, Prepared | None] = {}
         self.inbox: deque[Frame] = deque()
         self.encoding = "utf-8"
         self.write = link.write
+        self.ears: Ears | None = None
         self._batch: list[Frame] = []
         self._plan: Plan | None = None
         self._exchange: Exchange | None = None
@@ -67,6 +70,19 @@ class Settling:
     def at_rest(self) -> bool:
         """Whether nothing would be lost if it ended now: no statement under way, no transaction open."""
         return not self.busy and not self._batch and self.session.tx.status in (Status.IDLE, Status.PROMISED)
+
+    @property
+    def rests(self) -> bool:
+        """Whether it is between two transactions, and takes what it has not asked for."""
+        return (
+            self._plan is None
+            and not self.busy
+            and not self._batch
+            and not self._skipping
+            and not self._closed
+            and self.session.tx.status is Status.IDLE
+            and not self.choked
+        )
 
     @property
     def running(self) -> Upstream | None:
@@ -129,6 +145,8 @@ class Settling:
             return
         self._closed = True
         self.inbox.clear()
+        if self.ears is not None:
+            self.ears.close()
         if self._waiter is not None:
             self.session.pool.give_up(self._waiter)
             self._stop_waiting()
