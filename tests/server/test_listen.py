@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg import pq
 
+from heliosproxy.embedded import Cluster
 from heliosproxy.server.listen import audience
 from heliosproxy.server.protocol import frontend
 from tests.server.conftest import Served
@@ -30,14 +31,20 @@ def silent(server: Served, conn: Conn) -> bool:
     return heard(conn) == [("last_of_all", "")]
 
 
-def last_words(conn: Conn) -> tuple[str, str]:
-    """With what *conn* is hung up on; for libpq, an error while nothing is asked is a notice."""
-    told: list[Any] = []
-    conn.add_notice_handler(lambda diag: told.append((diag.sqlstate, diag.message_primary)))
-    with pytest.raises(psycopg.OperationalError):
-        for _ in conn.notifies(timeout=10):
-            pass
-    return told[-1]  # type: ignore[no-any-return]
+class Words:
+    """What is said to *conn* unasked: for libpq, an error while nothing is asked is a notice."""
+
+    def __init__(self, conn: Conn) -> None:
+        self._conn = conn
+        self._told: list[tuple[str | None, str | None]] = []
+        conn.add_notice_handler(lambda diag: self._told.append((diag.sqlstate, diag.message_primary)))
+
+    def last(self) -> tuple[str | None, str | None]:
+        """With what it is hung up on."""
+        with pytest.raises(psycopg.OperationalError):
+            for _ in self._conn.notifies(timeout=10):
+                pass
+        return self._told[-1]
 
 
 def until(direct: Conn, query: str, *parameters: Any) -> None:
@@ -325,6 +332,7 @@ def test_a_name_that_is_too_long_is_cut_by_the_server(one_server: Served, direct
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_client_of_another_encoding(one_server: Served, direct: Conn, moment: str) -> None:
     conn = one_server.connect()
+    words = Words(conn)
     if moment == "before":
         conn.execute("SET client_encoding TO latin1")
     conn.execute("LISTEN größe")
@@ -333,7 +341,7 @@ def test_a_client_of_another_encoding(one_server: Served, direct: Conn, moment: 
     assert heard(conn) == [("größe", "grün")]
     if moment == "after":
         direct.execute("NOTIFY größe, '漢'")
-        assert last_words(conn) == ("22P05", "a notification has no equivalent in the client_encoding")
+        assert words.last() == ("22P05", "a notification has no equivalent in the client_encoding")
 
 
 def test_listen_among_others_pins_and_is_heard_once(one_server: Served, direct: Conn) -> None:
@@ -387,6 +395,7 @@ KILL = """SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE qu
 @pytest.mark.parametrize("moment", ["idle", "transaction"])
 def test_who_may_have_missed_something_is_hung_up_on(one_server: Served, direct: Conn, moment: str) -> None:
     conn, other = one_server.connect(), one_server.connect()
+    words = Words(conn)
     conn.execute("LISTEN helios_a")
     if moment == "transaction":
         conn.execute("BEGIN")
@@ -394,9 +403,7 @@ def test_who_may_have_missed_something_is_hung_up_on(one_server: Served, direct:
     assert direct.execute(KILL).fetchone() == (True,)
     if moment == "transaction":
         conn.execute("COMMIT")
-    sqlstate, text = last_words(conn)
-    assert sqlstate == "57P01"
-    assert "may have been missed" in text
+    assert words.last() == ("57P01", "the listening connection was lost; notifications may have been missed")
     assert other.execute("SELECT 1").fetchone() == (1,)
     other.execute("LISTEN helios_a")
     direct.execute("NOTIFY helios_a")
@@ -406,6 +413,7 @@ def test_who_may_have_missed_something_is_hung_up_on(one_server: Served, direct:
 def test_what_waits_is_bounded(one_server: Served, direct: Conn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audience, "ROOM", 10_000)
     conn, other = one_server.connect(), one_server.connect()
+    words = Words(conn)
     for each in (conn, other):
         each.execute("LISTEN a")
     conn.execute("BEGIN")
@@ -414,7 +422,7 @@ def test_what_waits_is_bounded(one_server: Served, direct: Conn, monkeypatch: py
         direct.execute("SELECT pg_notify('a', repeat('x', 1000) || %s::text)", (number,))
     assert len(heard(other, 20)) == 20
     conn.execute("COMMIT")
-    assert last_words(conn) == (
+    assert words.last() == (
         "54000",
         "too many notifications wait for the end of a transaction; some are lost",
     )
@@ -433,6 +441,25 @@ def test_without_a_listening_connection_listen_pins(one_server: Served, direct: 
     assert heard(conn) == [("a", "x")]
     conn.execute("UNLISTEN *")
     assert other.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_standby_says_itself_that_it_cannot_listen(
+    replicated_cluster: Cluster,
+) -> None:
+    server = Served(
+        replicated_cluster.replicas[0].dsn, helios_mode="transaction", helios_server_connections=1
+    )
+    conn = server.connect()
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction, match="LISTEN"):
+        conn.execute("LISTEN a")
+    assert conn.execute("SELECT 1").fetchone() == (1,)
+    conn.execute("BEGIN")
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction, match="LISTEN"):
+        conn.execute("LISTEN a")
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+        conn.execute("SELECT 1")
+    conn.execute("ROLLBACK")
+    server.close()
 
 
 def test_a_client_that_goes_while_it_waits_leaves_nothing(one_server: Served, direct: Conn) -> None:
