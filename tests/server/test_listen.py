@@ -428,6 +428,49 @@ def test_what_waits_is_bounded(one_server: Served, direct: Conn, monkeypatch: py
     )
 
 
+def test_who_reads_slowly_misses_nothing(one_server: Served, direct: Conn) -> None:
+    with login(one_server) as sock:
+        ask(sock, b"LISTEN a")
+        tell_much(direct)
+        assert read_much(sock) == list(range(200))
+
+
+def test_who_does_not_read_is_hung_up_on(
+    one_server: Served, direct: Conn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audience, "ROOM", 10_000)
+    other = one_server.connect()
+    other.execute("LISTEN a")
+    with login(one_server) as sock:
+        ask(sock, b"LISTEN a")
+        for number in range(200):
+            tell_much(direct, number, 1)
+            assert len(heard(other, 1)) == 1
+        numbers = read_much(sock)
+    assert 0 < len(numbers) < 200
+    assert numbers == list(range(len(numbers)))
+
+
+def tell_much(direct: Conn, first: int = 0, count: int = 200) -> None:
+    """Notifications of the largest payloads: 200 of them are more than the buffers of a socket hold."""
+    for number in range(first, first + count):
+        direct.execute("SELECT pg_notify('a', lpad(%s::text, 7900))", (number,))
+
+
+def read_much(sock: socket.socket) -> list[int]:
+    """The numbers of those that arrive whole, up to the last of 200, or to the end."""
+    size, answer = 12 + 7900, b""
+    while len(answer) < 200 * size:
+        try:
+            data = sock.recv(1 << 20)
+        except ConnectionError:
+            break
+        if not data:
+            break
+        answer += data
+    return [int(payload) for _, payload in notifications(answer[: len(answer) // size * size])]
+
+
 def test_without_a_listening_connection_listen_pins(one_server: Served, direct: Conn) -> None:
     async def refused() -> Any:
         raise psycopg.OperationalError("sorry, too many clients already")

@@ -110,7 +110,8 @@ class Commands(Sending):
             self._task = None
         try:
             refusals.check(self.session, plan.calls[0].statement, statement_mode=self.home.statement_mode)
-            if heard.done() and heard.result():
+            # Confirmed, and not lost again before our turn came.
+            if heard.done() and heard.result() and ears.reach(channel) is heard:
                 self._listens(plan, channel, answer)
             else:
                 self._proceed(plan)
