@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg import pq
+from psycopg import generators, pq, waiting
 
 from heliosproxy.embedded import Cluster
 from heliosproxy.server.listen import audience
@@ -513,6 +515,75 @@ def test_a_client_that_goes_while_it_waits_leaves_nothing(one_server: Served, di
         conn.pgconn.finish()
     until(direct, OURS, 0)
     assert one_server.connect().execute("SELECT 1").fetchone() == (1,)
+
+
+def test_who_comes_while_others_go_hears_what_follows(served: Callable[..., Served]) -> None:
+    """The channel, and the connection, lose their last listener again and again."""
+    server = served(helios_server_connections=2)
+    missed: list[str] = []
+
+    def work(number: int) -> None:
+        with psycopg.connect(server.url, autocommit=True) as conn:
+            for turn in range(25):
+                word = f"{number}/{turn}"
+                conn.execute("LISTEN busy")
+                conn.execute("SELECT pg_notify('busy', %s)", (word,))
+                for notify in conn.notifies(timeout=10):
+                    if notify.payload == word:
+                        if notify.pid != conn.info.backend_pid:
+                            missed.append(f"{word} is not its own")
+                        break
+                else:
+                    missed.append(word)
+                conn.execute("UNLISTEN busy")
+
+    crew = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in crew:
+        thread.start()
+    for thread in crew:
+        thread.join()
+    assert missed == []
+
+
+def test_a_line_that_dies_again_and_again_is_told_each_time(one_server: Served, direct: Conn) -> None:
+    """Between the death of the connection and the next LISTEN nobody believes that he listens."""
+    for number in range(10):
+        conn = one_server.connect()
+        words = Words(conn)
+        conn.execute("LISTEN helios_a")
+        direct.execute(KILL)
+        assert words.last()[0] == "57P01"
+        other = one_server.connect()
+        other.execute("LISTEN helios_a")
+        direct.execute("SELECT pg_notify('helios_a', %s::text)", (number,))
+        assert heard(other) == [("helios_a", str(number))]
+        other.close()
+        until(direct, OURS, 0)
+
+
+def test_a_transaction_that_is_lost_while_its_listen_waits(one_server: Served, direct: Conn) -> None:
+    conn = one_server.connect(autocommit=False)
+    row = conn.execute("SELECT pg_backend_pid()").fetchone()
+    (home,) = one_server.serving._service._homes.values()
+    connect, gate = home.listener._connect, threading.Event()
+
+    async def late() -> Any:
+        while not gate.is_set():
+            await asyncio.sleep(0.001)
+        return await connect()
+
+    home.listener._connect = late
+    conn.pgconn.send_query(b"LISTEN a")
+    conn.pgconn.flush()
+    direct.execute("SELECT pg_terminate_backend(%s, 10000)", row)
+    assert one_server.settles(0)
+    gate.set()
+    (result,) = waiting.wait(generators.execute(conn.pgconn), conn.pgconn.socket)
+    assert result.error_field(pq.DiagnosticField.SQLSTATE) == b"25P02"
+    conn.rollback()
+    direct.execute("NOTIFY a")
+    conn.autocommit = True
+    assert silent(one_server, conn)
 
 
 def test_the_status_is_that_of_the_transaction(one_server: Served) -> None:
