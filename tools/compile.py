@@ -26,6 +26,7 @@ MODULES = [
     "state/settings",
     "state/transaction",
     "server/home",
+    "server/client/commands",
     "server/client/conversation",
     "server/client/encode",
     "server/client/express",

@@ -15,6 +15,7 @@ from ..sql.statement import Kind, Statement
 from ..state import consequences
 from ..state.settings import EMPTY, Values
 from .client.statements import Prepared
+from .listen.listener import Listener
 
 if TYPE_CHECKING:
     from ..proxy import Proxy
@@ -65,6 +66,7 @@ class Home:
         session_mode, statement_mode: as in ``pool.mode``.
         reported: what the server reports to a session that has set nothing, by name; empty before the first login.
         harmless: names of functions that leave a session alone; None before the first login.
+        listener: what listens for the clients of this pool.
         upstreams: server connections whose sockets are open.
         recent: what is known of texts.
         short_way, plain, passing, peek: whether statements may take the short way, and the hooks that say so.
@@ -89,6 +91,7 @@ class Home:
         self.harmless: frozenset[str] | None = None
         self.validated: dict[Any, dict[bytes, bytes]] = {}
         self.tee = proxy.config.cache.query.max_result_size
+        self.listener = Listener(lambda: pool.connect_async(pool))
         self._watching: asyncio.TimerHandle | None = None  # for those who wait
         self.queries = self.hits = self.received = self.sent = 0
         self.paused = False
@@ -157,6 +160,11 @@ class Home:
             "connecting": self.pool.stock.connecting,
             **stats,
         }
+
+    def close(self) -> None:
+        """Hang up on the servers, if only on those that are idle."""
+        self.listener.close()
+        self.pool.close()
 
     def session(self, base: Values = EMPTY) -> Session:
         """A new session, whose settings begin with *base*: the client's startup parameters."""

@@ -155,7 +155,7 @@ class Service:
         for task in self._tasks:
             task.cancel()
         for home in self.homes.values():
-            home.pool.close()
+            home.close()
         for _ in range(100):
             if not self._everybody and not any(home.upstreams for home in self.homes.values()):
                 return

@@ -16,12 +16,13 @@ import psycopg
 from ...call import Call
 from ...drivers.aio import drive
 from ...effects import Control, Effect, Follow, Lease
+from ...sql.statement import TransactionOp as Op
 from ...state import refusals
 from ...state.transaction import LOCAL, Status
 from ..protocol import frontend
 from ..protocol.errors import ProtocolViolation
 from . import replies, swift
-from .express import Express
+from .commands import Commands
 from .plan import BIND, PARSE, Frame, Plan, of_batch, of_function_call, of_query, of_read
 from .settling import HELD
 
@@ -36,7 +37,7 @@ _EXTENDED = frozenset(b"PBDEC")
 _COPYING = frozenset(b"dcf")
 
 
-class Conversation(Express):
+class Conversation(Commands):
     """One client after its login; the `Edge` of its session."""
 
     def pump(self) -> None:
@@ -168,8 +169,16 @@ class Conversation(Express):
                 if entry is not None and (results := session.answer(call, entry)) is not None:
                     self._answered(plan, results)
                     return
-            if plan.message and self._settled_here(call):
+            if not call.quiet and (self._settled_here(plan, call) or self._own_affair(plan, call)):
                 return
+            self._proceed(plan)
+        except psycopg.Error as error:
+            self._refuse(plan, error)
+
+    def _proceed(self, plan: Plan) -> None:
+        """Bring *plan* to a server."""
+        session, call = self.session, plan.calls[0]
+        try:
             self._plan = plan
             for hook in session.path.begin:
                 if (steps := hook(session, call)) is not None:
@@ -311,11 +320,17 @@ class Conversation(Express):
             out.append(self._ready())
         self.write(b"".join(out))
 
-    def _settled_here(self, call: Call) -> bool:
+    def _settled_here(self, plan: Plan, call: Call) -> bool:
         """BEGIN, COMMIT and ROLLBACK where no server has to be asked; whether it was one."""
         session, statement = self.session, call.statement
         transaction = None if statement is None else statement.transaction
-        if transaction is None or transaction.chain or statement is None or statement.parts:
+        if (
+            transaction is None
+            or transaction.chain
+            or not plan.message
+            or statement is None
+            or statement.parts
+        ):
             return False
         then = LOCAL.get((session.tx.status, transaction.op))
         if then is None or transaction.options.get("isolation", "read committed") not in replies.LAZY:
@@ -323,7 +338,7 @@ class Conversation(Express):
         if then is Status.PROMISED:
             session.tx.promise(bytes(call.query))
         else:
-            session.local(then)
+            session.local(then, committed=transaction.op is not Op.ROLLBACK)
         self.write(replies.completed(statement) + self._ready())
         return True
 

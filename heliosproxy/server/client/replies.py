@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 PARSE_COMPLETE = b"1\0\0\0\4"
 CLOSE_COMPLETE = b"3\0\0\0\4"
+BIND_COMPLETE = b"2\0\0\0\4"
+NO_DATA = b"n\0\0\0\4"
 _TUPLES_OK = 2  # PGRES_TUPLES_OK, for whom psycopg's results and these are alike
 _OVERHEAD = 120
 

@@ -18,6 +18,7 @@ from .statements import Portal, Prepared
 
 if TYPE_CHECKING:
     from ..home import Home
+    from ..listen.ears import Ears
     from ..upstream.connection import Upstream
 
 HELD = object()
@@ -35,18 +36,20 @@ class Settling:
         fresh: what is being prepared (None: closed) in the plan that is under way.
         inbox: messages that wait for their turn.
         encoding: Python's name of its client_encoding.
+        ears: what it hears by the pool's listening connection; None where it hears nothing so.
     """
 
     def __init__(self, link: Any, home: Home, session: Session) -> None:
         self.link = link
         self.home = home
         self.session = session
-        self.statements: dict[bytes, Prepared] = {}
+        self.statements: dict[bytes, Prepared] = session.names
         self.portals: dict[bytes, Portal] = {}
         self.fresh: dict[bytes, Prepared | None] = {}
         self.inbox: deque[Frame] = deque()
         self.encoding = "utf-8"
         self.write = link.write
+        self.ears: Ears | None = None
         self._batch: list[Frame] = []
         self._plan: Plan | None = None
         self._exchange: Exchange | None = None
@@ -76,7 +79,8 @@ class Settling:
     def movable(self) -> bool:
         """Whether it holds nothing that another process could not have."""
         session = self.session
-        return not session.pins and session.server is None and session.tx.status is Status.IDLE
+        free = not session.pins and session.server is None and self.ears is None
+        return free and session.tx.status is Status.IDLE
 
     @property
     def waits(self) -> bool:
@@ -102,6 +106,19 @@ class Settling:
         if self.busy:
             return "active"
         return "idle" if self.session.tx.status is Status.IDLE else "idle in transaction"
+
+    @property
+    def rests(self) -> bool:
+        """Whether it is between two transactions, and takes what it has not asked for."""
+        return (
+            self._plan is None
+            and not self.busy
+            and not self._batch
+            and not self._skipping
+            and not self._closed
+            and self.session.tx.status is Status.IDLE
+            and not self.choked
+        )
 
     @property
     def running(self) -> Upstream | None:
@@ -191,6 +208,8 @@ class Settling:
         self.home.proxy.ended(self.session)
         self.home.received += self.link.received
         self.inbox.clear()
+        if self.ears is not None:
+            self.ears.close()
         if self._waiter is HELD:
             self.home.held.pop(self._unheld, None)
             self._waiter = None

@@ -266,6 +266,7 @@ class Upstream(Server):
                 if kind == NOTIFICATION and client is not None:
                     buffer = self._notification(buffer[start:end], client.pid)
                     start, end = 0, len(buffer)
+                    forward = client.ears is None or not client.ears.hears(buffer)
             elif exchange is None:
                 if kind == ERROR:
                     self.final = buffer[start:end]
