@@ -157,3 +157,9 @@ def start() -> Iterator[Start]:
 def one_server(served: Callable[..., Served]) -> Served:
     """Transaction mode with a single server connection: who comes next gets the one before's."""
     return served("transaction", helios_server_connections=1, helios_pool_timeout=5)
+
+
+@pytest.fixture
+def direct(one_server: Served) -> psycopg.Connection[Any]:
+    """A connection past the proxy."""
+    return one_server.direct()
