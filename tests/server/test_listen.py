@@ -234,7 +234,7 @@ def test_without_a_listening_connection_listen_pins(one_server: Served, direct: 
         raise psycopg.OperationalError("sorry, too many clients already")
 
     conn, other = one_server.connect(), one_server.connect()
-    (home,) = one_server.serving._service._homes.values()
+    (home,) = one_server.serving._service.homes.values()
     home.listener._connect = refused
     conn.execute("LISTEN a")
     assert one_server.settles(1)
@@ -276,7 +276,7 @@ def test_a_client_that_goes_while_it_waits_leaves_nothing(one_server: Served, di
 def test_a_transaction_that_is_lost_while_its_listen_waits(one_server: Served, direct: Conn) -> None:
     conn = one_server.connect(autocommit=False)
     row = conn.execute("SELECT pg_backend_pid()").fetchone()
-    (home,) = one_server.serving._service._homes.values()
+    (home,) = one_server.serving._service.homes.values()
     connect, gate = home.listener._connect, threading.Event()
 
     async def late() -> Any:
