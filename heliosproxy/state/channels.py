@@ -32,7 +32,7 @@ class Channels:
         now: as its open transaction has them; outside of one, those it listens to.
     """
 
-    __slots__ = ("_at_begin", "_own", "_savepoints", "_sent", "now")
+    __slots__ = ("_at_begin", "_fresh", "_own", "_savepoints", "_sent", "now")
 
     def __init__(self, savepoints: Iterable[str] = ()) -> None:
         """Nothing yet; *savepoints* are those of the open transaction."""
@@ -40,6 +40,7 @@ class Channels:
         self._at_begin: frozenset[bytes] | None = None
         self._sent: tuple[Notice, ...] = ()
         self._own: dict[Notice, int] = {}
+        self._fresh: list[Notice] = []
         self._savepoints: Savepoints[tuple[frozenset[bytes], tuple[Notice, ...]]] = Savepoints()
         for name in savepoints:
             self.savepoint(name)
@@ -87,6 +88,13 @@ class Channels:
             self._own[notice] = count - 1
         return count > 0
 
+    def fresh(self) -> list[Notice]:
+        """Those of its own that were committed since the last time: the session is told of them at once."""
+        if not self._fresh:
+            return self._fresh
+        found, self._fresh = self._fresh, []
+        return [notice for notice in found if notice.channel in self.now]
+
     # -- the transaction -------------------------------------------------------------------------
 
     def savepoint(self, name: str) -> None:
@@ -109,6 +117,7 @@ class Channels:
         elif self._sent:
             for notice in self._sent:
                 self._own[notice] = self._own.get(notice, 0) + 1
+            self._fresh += [notice for notice in self._sent if notice.channel in self.now]
             while len(self._own) > MOST:
                 del self._own[next(iter(self._own))]
         self._at_begin = None

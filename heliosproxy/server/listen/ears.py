@@ -45,8 +45,19 @@ class Ears:
         return self._listener.reach(self, channel)
 
     def write(self, data: bytes) -> None:
-        """Write *data* to the client, and what waits for it if it rests then."""
-        self._conversation.link.write(data)
+        """Write *data* to the client, and what waits for it if it rests then.
+
+        What it has sent itself it hears before the ReadyForQuery behind its NOTIFY or COMMIT, as from PostgreSQL.
+        """
+        link = self._conversation.link
+        if data[-6:] == _READY and (fresh := self._channels.fresh()):
+            try:
+                data = data[:-6] + b"".join([self._own(notice) for notice in fresh]) + _READY
+            except UnicodeError:
+                link.write(data[:-6] + _UNTRANSLATABLE)
+                link.close()
+                return
+        link.write(data)
         self.attend()
 
     def attend(self) -> None:
@@ -126,10 +137,15 @@ class Ears:
             return b""
         pid, own = int.from_bytes(message[5:9], "big"), self._conversation.pid
         if self._channels.is_own(Notice(pid, channel, payload)):
-            pid = own
-        elif pid == own:
+            return b""  # it was told at once
+        if pid == own:
             pid += FOREIGN
-        body = message[9:]
+        return self._message(pid, message[9:])
+
+    def _own(self, notice: Notice) -> bytes:
+        return self._message(self._conversation.pid, notice.channel + b"\0" + notice.payload + b"\0")
+
+    def _message(self, pid: int, body: bytes) -> bytes:
         encoding = self._conversation.encoding
         if encoding not in ("utf-8", "ascii"):  # "ascii" is SQL_ASCII, for which nothing is converted
             body = body.decode().encode(encoding)
@@ -147,6 +163,7 @@ def usable(conversation: Settling) -> bool:
     )
 
 
+_READY = b"Z\0\0\0\5I"
 _LOST = replies.fatal("57P01", "the listening connection was lost; notifications may have been missed")
 _FULL = replies.fatal("54000", "too many notifications wait for the end of a transaction; some are lost")
 _UNTRANSLATABLE = replies.fatal("22P05", "a notification has no equivalent in the client_encoding")
