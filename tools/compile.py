@@ -13,14 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 MODULES = [
-    "call",
     "session",
-    "pool/core",
-    "pool/desk",
-    "pool/parts",
-    "pool/pool",
-    "pool/server",
-    "pool/waiters",
     "sql/shape",
     "state/memory",
     "state/settings",
@@ -39,7 +32,6 @@ MODULES = [
     "server/protocol/backend",
     "server/protocol/frames",
     "server/protocol/frontend",
-    "server/upstream/connection",
     "server/upstream/exchange",
     "server/upstream/known",
 ]

@@ -52,7 +52,7 @@ class Passage(Exchange):
         """The plan that it would have been the long way."""
         return of_read(self.data, self.known, self.batch)
 
-    def done(self, exchange: Exchange) -> None:
+    def end(self) -> None:
         """Something out of the ordinary came: settle it the long way."""
         self.client.settle(self.plan(), self)
 

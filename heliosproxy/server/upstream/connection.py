@@ -244,7 +244,7 @@ class Upstream(Server):
         client = exchange.client
         if exchange.tee is not None:
             exchange.keep(data[:-6])
-        exchange.done(exchange)
+        exchange.end()
         exchange.tee = None
         if exchange.prefix:
             data = exchange.prefix + data
@@ -375,7 +375,7 @@ class Upstream(Server):
         self.exchanges.popleft()
         client = exchange.client
         if client is None:
-            exchange.done(exchange)
+            exchange.end()
             return
         if exchange.tee is not None:
             for data, first, last in out:
@@ -385,7 +385,7 @@ class Upstream(Server):
         else:
             out.append((buffer, start, end))
         # Settled before the client can see that it is over: who reads its answer reads what it wrote.
-        exchange.done(exchange)
+        exchange.end()
         exchange.tee = None
         self._flush(client, exchange, out)
         client.pump()

@@ -113,6 +113,10 @@ class Exchange:
         """*data* is the whole answer, where it is `passing`."""
         raise NotImplementedError
 
+    def end(self) -> None:
+        """ReadyForQuery came."""
+        self.done(self)
+
     def keep(self, data: bytes) -> None:
         """Keep *data*, which was forwarded, if the cache wants it."""
         tee = self.tee
