@@ -126,10 +126,12 @@ class Conversation(Sending):
                 plan = of_batch(self, batch, sync)
                 plan.flush = not sync
                 self._begin(plan)
-        elif kind == QUERY:
-            self._begin(of_query(self, frame))
-        elif kind == CALL:
-            self._begin(of_function_call(self, frame))
+        elif kind in (QUERY, CALL):
+            if self._batch:
+                self.inbox.appendleft(frame)
+                self._unended()  # it came first, and is answered first
+            elif not self._skipping:
+                self._begin((of_query if kind == QUERY else of_function_call)(self, frame))
         elif kind == TERMINATE:
             self.link.close()
         elif kind & 0xFF not in _COPYING:  # of a COPY that has failed meanwhile: nobody waits for it
@@ -145,7 +147,7 @@ class Conversation(Sending):
             server.send(buffer[start:end])
             if kind in (COPY_DONE, COPY_FAIL):
                 exchange.copying = False
-                exchange.copied = exchange.script is not None
+                exchange.copied = exchange.script is not None and not exchange.queried
             elif kind == SYNC:
                 exchange.copied = False
         else:
@@ -155,6 +157,9 @@ class Conversation(Sending):
 
     def _begin(self, plan: Plan) -> None:
         session, call = self.session, plan.calls[0]
+        if self._exchange is not None and self._exchange.error:
+            self._more(plan)  # nothing of it is looked at
+            return
         try:
             for each in plan.calls:
                 refusals.check(session, each.statement, statement_mode=self.home.statement_mode)
@@ -319,13 +324,19 @@ class Conversation(Sending):
 
     def _refuse(self, plan: Plan, error: psycopg.Error | OSError) -> None:
         """Tell the client of an *error* that no server has sent."""
+        if self._exchange is not None:
+            self._refuse_more(plan, replies.of_exception(error))
+            return
         self._plan = None
-        if self.session.server is not None and self._exchange is None and not self.session.pins:
+        if self.session.server is not None and not self.session.pins:
             self.give_back()
         self._say(plan, replies.of_exception(error))
         self._observe(plan, error)
 
     def _violated(self, violation: ProtocolViolation, *, ends: bool) -> None:
+        if self._exchange is not None and not violation.fatal:
+            self._refuse_more(Plan(ends), replies.error(violation))
+            return
         self.write(replies.error(violation))
         if violation.fatal:
             self.link.close()

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from ...state.transaction import Status
 from ..protocol import frontend
-from ..protocol.errors import ProtocolViolation
 from ..upstream.exchange import BEGIN_UNITS, Exchange, Insert
 from . import replies
 from .encode import Encoder
@@ -91,13 +90,22 @@ class Sending(Settling):
 
     def _end(self, encoder: Encoder, exchange: Exchange, plan: Plan) -> None:
         if plan.refused is not None:
-            # The server must skip to the Sync as the client will: a Bind of no statement makes it.
-            encoder.out.append(frontend.bind_nothing(b"helios_refused"))
-            exchange.refusal = replies.error(plan.refused)
+            encoder.out.append(self._refusal(exchange, replies.error(plan.refused)))
         if plan.sync:
             encoder.out.append(frontend.SYNC)
         elif plan.flush:
             encoder.out.append(frontend.FLUSH)
+
+    def _refusal(self, exchange: Exchange, error: bytes) -> bytes:
+        """What makes the server skip to the Sync as the client will: a Bind of no statement."""
+        exchange.refusal = error
+        return frontend.bind_nothing(b"helios_refused")
+
+    def _refuse_more(self, plan: Plan, error: bytes) -> None:
+        """Messages behind a Flush that no server gets to see: their batch fails, and all of it is undone."""
+        exchange: Any = self._exchange
+        exchange.synced = plan.sync
+        self.session.server.send(self._refusal(exchange, error) + (frontend.SYNC if plan.sync else b""))
 
     def _inserted(self, insert: Any) -> bytes:
         if insert.done is not None:
@@ -109,12 +117,8 @@ class Sending(Settling):
         """Messages behind a Flush, in the same exchange."""
         exchange: Any = self._exchange
         session, server = self.session, self.session.server
-        if plan.message:
-            raise ProtocolViolation(
-                "a Query in the middle of an extended batch is not supported: send Sync first"
-            )
         if exchange.error:
-            if plan.sync:
+            if plan.sync and not plan.message:
                 exchange.synced = True
                 server.send(frontend.SYNC)
             return
@@ -123,6 +127,11 @@ class Sending(Settling):
             if each.kind != "command":
                 session.compose(each, b"")
                 current.calls.append(each)
+        if plan.message:  # it ends what Sync would have ended
+            server.prepared.unnamed = None
+            exchange.queried = exchange.synced = True
+            server.send(plan.message)
+            return
         encoder = Encoder(self, server, exchange.coming)
         waiting = bool(exchange.script) or exchange.ahead
         encoder.ops(plan)

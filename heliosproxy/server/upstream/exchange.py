@@ -68,6 +68,7 @@ class Exchange:
         tag: the last command tag; b"" before one came.
         error: the first ErrorResponse, whole; b"" = none came.
         simple: it is that of a Query.
+        queried: a Query ends it, behind extended messages without a Sync.
         status: the transaction status at its end: I, T or E; 0 before.
     """
 
@@ -78,6 +79,7 @@ class Exchange:
     error = b""
     naming = b""
     prefix = b""
+    queried = False
     refusal = b""
     room = 0
     simple = False
