@@ -7,6 +7,7 @@ import hmac
 import logging
 import secrets
 import ssl
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -240,6 +241,18 @@ class Service:
         if not home.session_mode:
             conversation.give_back()
         return reported
+
+    def vacate(self, text: str, again: Sequence[float] = (0.2, 0.8, 2.0)) -> None:
+        """Close what is idle in the databases that *text* names: it is about to want one without sessions.
+
+        PostgreSQL waits five seconds for those that are leaving, so clients of ours may leave a little later, too.
+        """
+        if again:
+            asyncio.get_running_loop().call_later(again[0], self.vacate, text, again[1:])
+        for home in self._homes.values():
+            if home.database in text:
+                while (server := home.pool.try_lease()) is not None:
+                    home.pool.discard(server)
 
     # -- cancel --------------------------------------------------------------------------------------
 

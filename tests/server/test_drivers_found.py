@@ -110,3 +110,17 @@ def test_an_exchange_is_as_with_the_database_itself(
             ours.sock.sendall(data)
             theirs.sock.sendall(data)
             assert ours.until(kind) == theirs.until(kind)
+
+
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_a_database_whose_clients_have_gone_can_be_dropped(served: Callable[..., Served], mode: str) -> None:
+    server = served(mode)
+    conn = server.connect()
+    for name in ("found_one", "found two"):
+        conn.execute(f'CREATE DATABASE "{name}"')
+        with psycopg.connect(server.url, dbname=name, autocommit=True) as other:
+            other.execute("SELECT 1")
+    conn.execute('CREATE DATABASE found_three TEMPLATE "found two"')
+    conn.execute("ALTER DATABASE found_one RENAME TO found_four")
+    for name in ("found two", "found_three", "found_four"):
+        conn.execute(f'DROP DATABASE "{name}"')

@@ -36,6 +36,8 @@ PATIENCE = 5.0
 
 _EXTENDED = frozenset(b"PBDEC")
 _COPYING = frozenset(b"dcf")
+_OF_DATABASES = frozenset({"DROP DATABASE", "ALTER DATABASE", "CREATE DATABASE"})
+"""What PostgreSQL refuses, or some of it, while anybody is connected to the database; the proxy would always be."""
 
 
 class Conversation(Sending):
@@ -177,6 +179,8 @@ class Conversation(Sending):
                     return
             if plan.message and self._settled_here(call):
                 return
+            if not call.quiet and call.statement is not None and call.statement.verb in _OF_DATABASES:
+                self.link.service.vacate(call.statement.text)
             self._plan = plan
             for hook in session.path.begin:
                 if (steps := hook(session, call)) is not None:
