@@ -194,16 +194,6 @@ _ASYNCPG_TRANSACTION = (
         "runs SQL EXECUTE with the name of a prepared statement of the protocol: names on a server are ours",
         ("tests/test_prepare.py::TestPrepare::test_prepare_explicitly_named",),
     ),
-    (
-        "expects DDL to make its prepared statements stale: they are prepared anew, and have other columns",
-        (
-            *(
-                f"tests/test_cache_invalidation.py::TestCacheInvalidation::test_prepare_cache_invalidation_{end}"
-                for end in ("in_pool", "in_transaction", "silent")
-            ),
-            "tests/test_prepare.py::TestPrepare::test_prepare_statement_invalid",
-        ),
-    ),
 )
 
 

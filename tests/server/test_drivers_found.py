@@ -124,3 +124,100 @@ def test_a_database_whose_clients_have_gone_can_be_dropped(served: Callable[...,
     conn.execute("ALTER DATABASE found_one RENAME TO found_four")
     for name in ("found two", "found_three", "found_four"):
         conn.execute(f'DROP DATABASE "{name}"')
+
+
+def bound(name: bytes) -> bytes:
+    return frontend.bind_nothing(name) + frontend.EXECUTE_ALL + frontend.SYNC
+
+
+STALE: dict[str, tuple[bytes, bool]] = {
+    "another type": (b"ALTER TABLE told ALTER b TYPE text", True),
+    "one column more": (b"ALTER TABLE told ADD c int", True),
+    "nothing of it": (b"CREATE INDEX ON told (a)", False),
+    "made anew": (b"DROP TABLE told; CREATE TABLE told (a int, b int)", False),
+    "gone": (b"DROP TABLE told", True),
+}
+
+
+@pytest.mark.parametrize("where", ["alone", "in a transaction", "in the same transaction"])
+@pytest.mark.parametrize("case", STALE)
+def test_columns_that_a_driver_was_told_hold_or_it_gets_an_error(
+    one_server: Served, case: str, where: str
+) -> None:
+    """As with the database itself, also on a server connection that prepares the statement only afterwards."""
+    ddl, fails = STALE[case]
+    create = b"DROP TABLE IF EXISTS told; CREATE TABLE told (a int, b int); INSERT INTO told VALUES (1, 2)"
+    prepare = frontend.parse(b"t", b"SELECT * FROM told") + frontend.describe(STATEMENT, b"t")
+    answers = []
+    for url in (one_server.dsn, one_server.url):
+        client, other = Raw(url), Raw(url)
+        with client.sock, other.sock:
+            for each, data in ((other, frontend.query(create)), (client, prepare + frontend.SYNC)):
+                each.sock.sendall(data)
+                each.until(b"Z")
+            found = []
+            sent = [bound(b"t"), bound(b"t"), frontend.query(b"SELECT 1")]
+            if where == "in the same transaction":
+                sent = [frontend.query(ddl), *sent]
+            else:
+                other.sock.sendall(frontend.query(ddl))
+                other.until(b"Z")
+            if where != "alone":
+                sent = [frontend.query(b"BEGIN"), *sent, frontend.query(b"ROLLBACK")]
+            sent += [frontend.close(STATEMENT, b"t") + prepare + bound(b"t")]
+            for data in sent:
+                client.sock.sendall(data)
+                # A table's number is another with each.
+                found.append([message for message in client.until(b"Z") if message[:1] != b"T"])
+            answers.append(found)
+    theirs, ours = answers
+    assert ours == theirs
+    assert any(message[:1] == b"E" for reply in ours for message in reply) is fails
+
+
+def test_another_client_that_prepares_after_the_ddl_is_spared(one_server: Served) -> None:
+    with one_server.connect() as conn:
+        conn.execute(
+            "DROP TABLE IF EXISTS spared; CREATE TABLE spared (a int); INSERT INTO spared VALUES (1)"
+        )
+    prepare = (
+        frontend.parse(b"s", b"SELECT * FROM spared") + frontend.describe(STATEMENT, b"s") + frontend.SYNC
+    )
+    old, new = Raw(one_server.url), Raw(one_server.url)
+    with old.sock, new.sock:
+        old.sock.sendall(prepare)
+        old.until(b"Z")
+        new.sock.sendall(frontend.query(b"ALTER TABLE spared ADD b int"))
+        new.until(b"Z")
+        new.sock.sendall(prepare + bound(b"s"))
+        assert any(message[:1] == b"T" for message in new.until(b"Z"))
+        assert any(message[:1] == b"D" for message in new.until(b"Z"))
+        old.sock.sendall(bound(b"s"))
+        assert b"E0A000" in old.until(b"Z")
+
+
+@pytest.mark.parametrize("described", ["before", "behind the DDL"])
+def test_ddl_in_the_clients_own_transaction(served: Callable[..., Served], described: str) -> None:
+    """On another server connection than the one that has described the statement."""
+    server = served("transaction", helios_server_connections=2)
+    holder = server.connect(autocommit=False)
+    with server.connect() as conn:
+        conn.execute("DROP TABLE IF EXISTS owned; CREATE TABLE owned (a int); INSERT INTO owned VALUES (1)")
+    prepare = (
+        frontend.parse(b"s", b"SELECT * FROM owned") + frontend.describe(STATEMENT, b"s") + frontend.SYNC
+    )
+    client = Raw(server.url)
+    with client.sock:
+        begin = [frontend.query(b"BEGIN"), frontend.query(b"ALTER TABLE owned ADD b int")]
+        if described == "before":
+            sent = [prepare, *begin, bound(b"s"), frontend.query(b"ROLLBACK")]
+        else:
+            sent = [*begin, prepare, frontend.query(b"ROLLBACK"), bound(b"s")]
+        for number, data in enumerate(sent):
+            if data == sent[-1] or number == 1:
+                holder.execute("SELECT 1")  # the connection that was used before: last in, first out
+                holder.commit() if data == sent[-1] else None
+            client.sock.sendall(data)
+            answer = client.until(b"Z")
+            if data == bound(b"s"):
+                assert b"E0A000" in answer

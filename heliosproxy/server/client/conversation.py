@@ -23,6 +23,7 @@ from ..protocol.errors import ProtocolViolation
 from . import replies, swift
 from .plan import BIND, PARSE, Frame, Plan, of_batch, of_function_call, of_query
 from .sending import Sending
+from .told import suspects
 
 if TYPE_CHECKING:
     from ..upstream.connection import Upstream
@@ -172,7 +173,7 @@ class Conversation(Sending):
             if plan.local and not self.own_names:
                 self._answer_locally(plan)
                 return
-            if call.raw and session.path.lookup:
+            if call.raw and session.path.lookup and not (self.told and suspects(self, plan)):
                 entry = session.lookup(call)
                 if entry is not None and (results := session.answer(call, entry)) is not None:
                     self._answered(plan, results)

@@ -12,18 +12,20 @@ from .encode import Encoder
 from .plan import Plan
 from .settling import Settling
 from .swift import send as send_swiftly
+from .told import question, refuse, suspects
 
 if TYPE_CHECKING:
     from ..upstream.connection import Upstream
 
+_IN_ERROR = ord("E")
 _STATUS = {ord("I"): Status.IDLE, ord("T"): Status.OPEN, ord("E"): Status.FAILED}
 
 
 class Sending(Settling):
     """Sends plans, and settles them."""
 
-    def _transmit(self, plan: Plan) -> None:
-        """Send *plan* on the server connection that the session holds."""
+    def _transmit(self, plan: Plan, *, asked: bool = False) -> None:
+        """Send *plan* on the server connection that the session holds; *asked*: what its columns are now."""
         session = self.session
         server: Upstream = session.server
         server.holder = self
@@ -40,6 +42,14 @@ class Sending(Settling):
                 server.send(message)
                 return
             out.append(server.ask(b";".join(flight.state), self._restored))
+        if self.told and (doubts := suspects(self, plan)):
+            if not asked:
+                out.append(question(self, doubts, self._asked))
+                self._exchange = server.exchanges[-1]
+                server.send(b"".join(out))
+                return
+            if any(prepared.columns[1] != told for prepared, told in doubts):
+                refuse(plan)
         exchange = Exchange(self, self._finished, synced=plan.sync)
         if (plan.message or plan.swift is not None) and (flight is None or not flight.begin):
             if plan.swift is not None:
@@ -162,6 +172,19 @@ class Sending(Settling):
         else:
             server.last = self.session
             self._transmit(plan)
+
+    def _asked(self, exchange: Exchange) -> None:
+        """A server has said what the columns of a statement are now, or that there is no such statement any more."""
+        plan: Any = self._plan
+        if exchange.status != _IN_ERROR:
+            self._exchange = None
+            self._transmit(
+                plan, asked=True
+            )  # an error comes again, then for the client and in its transaction
+            return
+        self._finished(exchange)
+        self._say(plan, exchange.error)
+        self.pump()
 
     def _finished(self, exchange: Exchange) -> None:
         """ReadyForQuery came: settle, before the client learns that it is over."""

@@ -338,6 +338,8 @@ class Upstream(Server):
             script.popleft()
             if unit.done is not None:
                 unit.done()
+            if unit.told is not None:
+                unit.told(buffer[start:end])
         forward: bool = unit.forward
         return forward
 

@@ -21,13 +21,20 @@ class Unit:
     Attributes:
         forward: the client has asked for it; else it is ours, and stays here.
         done: called when it has arrived, without error; None = nothing to do.
+        told: called then with the message that ends it; None = nobody wants it.
     """
 
-    __slots__ = ("done", "forward")
+    __slots__ = ("done", "forward", "told")
 
-    def __init__(self, forward: bool, done: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        forward: bool,
+        done: Callable[[], None] | None = None,
+        told: Callable[[bytes], object] | None = None,
+    ) -> None:
         self.forward = forward
         self.done = done
+        self.told = told
 
 
 class Insert:
