@@ -7,7 +7,7 @@ import hmac
 import logging
 import secrets
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -256,16 +256,21 @@ class Service:
 
     # -- cancel --------------------------------------------------------------------------------------
 
-    def cancel(self, pid: int, key: bytes) -> None:
-        """Cancel what the client with this process number runs, if *key* is its own."""
+    def cancel(self, pid: int, key: bytes, done: Callable[[], None]) -> None:
+        """Cancel what the client with this process number runs, if *key* is its own.
+
+        *done* is called when it is delivered: who waits for that must not have its next statement cancelled.
+        """
         link = self.links.get(pid)
-        if link is None or not hmac.compare_digest(link.key, key) or link.conversation is None:
+        known = link is not None and hmac.compare_digest(link.key, key)
+        server = link.conversation.running if known and link is not None and link.conversation else None
+        if server is None:
+            done()
             return
-        server = link.conversation.running
-        if server is not None:
-            task = asyncio.get_running_loop().create_task(self._cancel(server))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        task = asyncio.get_running_loop().create_task(self._cancel(server))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: done())
 
     async def _cancel(self, server: Upstream) -> None:
         with server.kept():

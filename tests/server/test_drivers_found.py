@@ -33,7 +33,8 @@ class Raw:
         names = {b"user": str(given["user"]).encode(), b"database": str(given["dbname"]).encode()}
         self._buffer = b""
         self.sock.sendall(frontend.startup(names))
-        self.until(b"Z")
+        (key,) = (message for message in self.until(b"Z") if message[:1] == b"K")
+        self.cancel = frontend.cancel_request(int.from_bytes(key[5:9], "big"), key[9:])
 
     def until(self, kind: bytes) -> list[bytes]:
         """The messages up to the next one of *kind*; of an error only its code."""
@@ -221,3 +222,21 @@ def test_ddl_in_the_clients_own_transaction(served: Callable[..., Served], descr
             answer = client.until(b"Z")
             if data == bound(b"s"):
                 assert b"E0A000" in answer
+
+
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_who_waits_for_its_cancel_request_may_go_on(served: Callable[..., Served], mode: str) -> None:
+    """The proxy hangs up when the request is delivered, as PostgreSQL does: none hits the statement after it."""
+    server = served(mode, helios_server_connections=1)
+    client = Raw(server.url)
+    with client.sock:
+        for _ in range(40):
+            client.sock.sendall(QUERY)
+            with socket.socket(client.sock.family) as request:
+                request.settimeout(10)
+                request.connect(client.sock.getpeername())
+                request.sendall(client.cancel)
+                client.until(b"Z")
+                assert request.recv(1) == b""
+            client.sock.sendall(frontend.query(b"SELECT pg_sleep(0.01)"))
+            assert not [message for message in client.until(b"Z") if message[:1] == b"E"]
