@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_STAMP := $(VENV)/.installed-demo
 
-.PHONY: demo test lint types check bench conformance clean
+.PHONY: demo test lint types check bench conformance compiled plain clean
 
 # Not compiled: the demo imports a small part of what is installed, and Python compiles that by itself.
 $(DEMO_STAMP): pyproject.toml
@@ -45,6 +45,13 @@ conformance: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,conformance]'
 	$(BIN)/python -m tests.conformance $(if $(PSYCOPG),--psycopg $(PSYCOPG)) \
 		$(if $(PSYCOPG2),--psycopg2 $(PSYCOPG2)) $(if $(ASYNCPG),--asyncpg $(ASYNCPG)) $(ARGS)
+
+# The hot modules, compiled next to their sources; `make plain` takes that back.
+compiled: $(STAMP)
+	$(BIN)/python tools/compile.py
+
+plain: $(STAMP)
+	$(BIN)/python tools/compile.py --clean
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -21,6 +21,24 @@ def report(config: Config) -> str:
     return "\n".join(lines).strip() + "\n"
 
 
+def flat(config: Config) -> dict[str, str]:
+    """Every key of *config* with its value, dotted, as text; secrets masked, "" where it is not set."""
+    found: dict[str, str] = {}
+
+    def walk(value: Any, path: str) -> None:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                walk(inner, f"{path}.{key}" if path else key)
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            for number, inner in enumerate(value):
+                walk(inner, f"{path}[{number}]")
+        else:
+            found[path] = "" if value is None else value if isinstance(value, str) else _value(value)
+
+    walk(config.model_dump(mode="json"), "")
+    return found
+
+
 def _table(table: Mapping[str, Any], prefix: str) -> Iterator[str]:
     inner: list[tuple[str, str, Mapping[str, Any]]] = []
     for key, value in table.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -64,18 +64,25 @@ def serve(
     cache: Annotated[
         bool, typer.Option("--cache", help="Answer from memory what was not written since.")
     ] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that serve; default 1.")] = None,
+    log_format: Annotated[
+        Literal["text", "json"], typer.Option(help="Lines for people, or one JSON object per line.")
+    ] = "text",
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], typer.Option(help="What is logged, from this on.")
+    ] = "info",
 ) -> None:
     """Speak the PostgreSQL protocol to any client, and share a few connections to the database among all.
 
-    SIGTERM ends it when the open transactions have ended, Ctrl-C at once. Exit status 2: it cannot be started so.
+    SIGTERM ends it when the open transactions have ended, Ctrl-C at once. SIGHUP reads the file again. Exit status
+    2: it cannot be started so.
     """
-    import logging
-
     from heliosproxy.config import Config
     from heliosproxy.errors import ConfigError, UnsupportedError
+    from heliosproxy.server.logs import configure
     from heliosproxy.server.main import run
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    configure(log_format, log_level)
     overrides: dict[str, object] = {}
     if listen:
         overrides["server.listen"] = listen
@@ -83,13 +90,18 @@ def serve(
         overrides["pool.mode"] = mode
     if cache:
         overrides["cache.enabled"] = True
-    try:
+    if workers:
+        overrides["server.workers"] = workers
+
+    def load() -> Config:
         config = Config.load(file, overrides=overrides)
         if config.server is None:
             config = Config.load(file, overrides={**overrides, "server.listen": ["127.0.0.1:6432"]})
-        if dsn:
-            config = config.with_dsn(dsn)
-        run(config, lambda addresses: typer.echo(f"listening on {', '.join(addresses)}"))
+        return config.with_dsn(dsn) if dsn else config
+
+    try:
+        told = lambda addresses: typer.echo(f"listening on {', '.join(addresses)}")  # noqa: E731 - one use
+        run(load(), told, load if file is not None else None)
     except (ConfigError, UnsupportedError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None

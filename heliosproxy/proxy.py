@@ -50,6 +50,8 @@ class Proxy:
         config: a `Config`, the path of a heliosproxy.toml, a mapping of its sections, or None for defaults and
             environment. The environment is read beside a file, and beside nothing.
         stages: further stages, behind the built-in ones.
+        after: one whose place this one takes, while processes that inherited it still serve: writes through either
+            invalidate the answers of both; None (default) = there is none.
         options: ``helios_…`` options; they beat everything else.
 
     Attributes:
@@ -65,6 +67,7 @@ class Proxy:
         config: Config | str | os.PathLike[str] | Mapping[str, Any] | None = None,
         *,
         stages: tuple[object, ...] = (),
+        after: Proxy | None = None,
         **options: Any,
     ) -> None:
         self.config = _config(config, options)
@@ -89,15 +92,16 @@ class Proxy:
         self._vanished: deque[dict[str, int]] = deque()
         self._lock = threading.Lock()
         self._memo: Any = None
-        self.path = Path((*self._stages(), *stages))
+        self.path = Path((*self._stages(after), *stages))
         self.pools.on_fork.append(self._forked)
 
-    def _stages(self) -> tuple[object, ...]:
+    def _stages(self, after: Proxy | None) -> tuple[object, ...]:
         if not (self.config.cache.enabled and self.config.cache.query.enabled):
             return ()
         from .cache import build
 
-        self.cache, stage = build(self.config)
+        before = None if after is None else after.cache
+        self.cache, stage = build(self.config, None if before is None else before.memory)
         return (stage,)
 
     @property
@@ -215,6 +219,10 @@ class Proxy:
             with self._lock:
                 self._catch_up()
 
+    def ended(self, session: Any) -> None:
+        """*session*, of a face that counts its clients itself, is over."""
+        self._add_pins(session.pinned)
+
     def vanished(self, connection: Any) -> None:
         """As `gone`, but takes no lock: for the garbage collector, which may run while this thread holds it."""
         connection._counted = False
@@ -224,8 +232,11 @@ class Proxy:
     def _catch_up(self) -> None:
         while self._vanished:
             self._count -= 1
-            for reason, count in self._vanished.popleft().items():
-                self.pins[reason] = self.pins.get(reason, 0) + count
+            self._add_pins(self._vanished.popleft())
+
+    def _add_pins(self, pinned: dict[str, int]) -> None:
+        for reason, count in pinned.items():
+            self.pins[reason] = self.pins.get(reason, 0) + count
 
     # -- control connections -----------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ of the stages that define it, in the order of the path, so that a hook nobody de
     quick(session, cursor, query, params, binary)
                                      lookup and answer at once, for a face in the process; only where no
                                      stage has `before` and none but its own `observe`
+    peek(session, raw)               … for a face whose calls have a key of their own, `Call.raw`: the results, or None
     answer(session, call, entry)     answer?, second half: list of PGresult, or None when it is no longer true
     plain(session, call, known)      whether this stage has nothing to do with the call on its way to a server and
                                      back (it may note why in the call): then it may take the short way, where
@@ -37,6 +38,7 @@ HOOKS = (
     "before",
     "lookup",
     "quick",
+    "peek",
     "answer",
     "plain",
     "passing",
@@ -69,6 +71,7 @@ class Path:
     before: tuple[Hook, ...]
     lookup: tuple[Hook, ...]
     quick: tuple[Hook, ...]
+    peek: tuple[Hook, ...]
     answer: tuple[Hook, ...]
     plain: tuple[Hook, ...]
     passing: tuple[Hook, ...]

@@ -10,6 +10,8 @@ from .names import check_names
 class NoCache:
     """What `CacheService` offers applications, over nothing."""
 
+    memory = None
+
     def invalidate(self, *names: str) -> int:
         """Nothing: there is nothing to forget.
 

@@ -21,8 +21,11 @@ _AUTO = PyFormat.AUTO
 _DUMPERS = postgres.adapters._dumpers
 
 
-def make(stage: CacheStage) -> Callable[[Session, Any, Any, Any, bool | None], Any]:
-    """The function for *stage*: (session, cursor, query, params, binary) → the results, or None."""
+def make(
+    stage: CacheStage,
+) -> tuple[Callable[[Session, Any, Any, Any, bool | None], Any], Callable[[Session, Any], Any]]:
+    """The functions for *stage*: (session, cursor, query, params, binary) → the results, or None; the same for
+    (session, raw key)."""
     service = stage.service
     get, clock, valid = service.store.get, service.clock, service.versions.valid
     count = service.stats_.hit
@@ -58,4 +61,20 @@ def make(stage: CacheStage) -> Callable[[Session, Any, Any, Any, bool | None], A
         count()
         return entry.payload
 
-    return quick
+    def peek(session: Session, raw: tuple[Any, ...]) -> Any:
+        ease = session.ease
+        if ease is None:
+            ease = session.ease = stage.ease(session)
+            if ease is None:
+                return None
+        number, book, look = ease
+        if book.look is not look or book.next_poll <= clock():
+            session.ease = None
+            return None
+        entry = get((number, *raw))
+        if entry is None or not valid(entry.slots, entry.token):
+            return None
+        count()
+        return entry.payload
+
+    return quick, peek

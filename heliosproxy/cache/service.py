@@ -18,6 +18,7 @@ from .versions import Versions
 
 if TYPE_CHECKING:
     from ..config import Config
+    from .rows import Rows
 
 logger = logging.getLogger("heliosproxy.cache")
 
@@ -33,11 +34,11 @@ class CacheService:
 
     most_contexts = 1000
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, memory: Rows | None = None) -> None:
         cache = config.cache
         self.clock = time.monotonic
         self.poll_interval = cache.poll_interval
-        self.versions = Versions()
+        self.versions = Versions(memory=memory)
         self.policy = Policy(
             cache.trusted_functions, cache.allow_unordered_limit, cache.query.exclude_patterns, cache.table
         )
@@ -49,6 +50,11 @@ class CacheService:
         self._books: dict[Any, Book] = {}
         self._epochs = itertools.count(1)
         self._contexts = itertools.count(1)
+
+    @property
+    def memory(self) -> Rows:
+        """The counters that tell of writes, for another cache to take part in."""
+        return self.versions.rows
 
     def book(self, pool: Any) -> Book:
         """What is known of the database of *pool*."""

@@ -70,7 +70,7 @@ class CacheStage:
 
     def __init__(self, service: CacheService) -> None:
         self.service = self._service = service
-        self.quick = make_quick(self)
+        self.quick, self.peek = make_quick(self)
         self.plain, self.passing = make_plain(self)
         self._versions = service.versions
         self._store = service.store

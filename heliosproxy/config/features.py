@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, field_validator
 
 from heliosproxy.config.base import Count, Name, Section, Share, Strings, distinct
-from heliosproxy.config.units import GB, MB, Seconds, Size, SizeOrZero
+from heliosproxy.config.units import GB, MB, Seconds, SecondsOrZero, Size, SizeOrZero
 
 
 class GraphQL(Section):
@@ -114,8 +114,29 @@ class SessionMigration(Section):
 class Server(Section):
     """``[server]``: the PostgreSQL wire face; concerns ``heliosproxy serve`` alone.
 
-    ``listen`` holds host:port pairs and directories of Unix sockets. ``auth_query`` is SQL that finds a
-    client's verifier; None = only ``[[user]]``.
+    Attributes:
+        listen: ``host:port`` pairs and folders of Unix sockets; default ``127.0.0.1:6432``.
+        workers: processes that serve; default 1.
+        tls_cert, tls_key: PEM files of the listeners; None (default) = no TLS.
+        tls_required: clients without TLS are refused, Unix sockets excepted; default false.
+        auth_query: SQL that finds a client's verifier; None (default) = only ``[[user]]``.
+        admin_users: users who may do everything on the console; default none.
+        stats_users: users who may look there; default none.
+        drain_timeout: seconds that clients have to end their transactions when the server, or a worker, ends; default
+            30.
+        login_timeout: seconds for a whole login, TLS included; default 60.
+        idle_timeout: seconds a client may be idle outside of a transaction; default 0 = for ever.
+        idle_transaction_timeout: seconds a client may be idle within a transaction; default 0 = for ever.
+        query_timeout: seconds a server may work on a statement, or on a pipeline up to its Sync; default 0 = for
+            ever.
+        max_user_connections, max_database_connections: clients of one user, or of one database, at a time; None
+            (default) = unlimited. ``[[user]]`` may have a limit of its own.
+        max_address_connections: clients from one address at a time, those that log in included; None (default) =
+            unlimited. Unix sockets have no address.
+        tcp_keepalive: whether the system asks idle clients on TCP whether they are there; default true.
+        tcp_keepalive_idle: seconds of silence before it asks; default 60.
+        tcp_keepalive_interval: seconds until it asks again; default 10.
+        tcp_keepalive_count: questions without an answer after which the client is gone; default 3.
     """
 
     listen: Strings = ("127.0.0.1:6432",)
@@ -124,6 +145,20 @@ class Server(Section):
     tls_key: Name | None = None
     tls_required: bool = False
     auth_query: Name | None = None
+    drain_timeout: SecondsOrZero = 30.0
+    admin_users: Strings = ()
+    stats_users: Strings = ()
+    login_timeout: Seconds = 60.0
+    idle_timeout: SecondsOrZero = 0.0
+    idle_transaction_timeout: SecondsOrZero = 0.0
+    query_timeout: SecondsOrZero = 0.0
+    max_user_connections: Count | None = None
+    max_database_connections: Count | None = None
+    max_address_connections: Count | None = None
+    tcp_keepalive: bool = True
+    tcp_keepalive_idle: Seconds = 60.0
+    tcp_keepalive_interval: Seconds = 10.0
+    tcp_keepalive_count: Count = 3
 
 
 class Http(Section):

@@ -47,10 +47,14 @@ class Auth(Section):
 
 
 class User(Section):
-    """One ``[[user]]``: who may log in to ``heliosproxy serve``, and what proves it (a SCRAM verifier)."""
+    """One ``[[user]]``: who may log in to ``heliosproxy serve``, and what proves it (a SCRAM verifier).
+
+    ``max_connections`` is how many clients of it may be connected; None = ``server.max_user_connections``.
+    """
 
     name: Name
     verifier: SecretStr
+    max_connections: Count | None = None
 
 
 class Tenant(Section):

@@ -38,6 +38,7 @@ class Pools:
 
     Attributes:
         server_connections: the cap over all pools together; None = unlimited.
+        on_ddl: called with the name of a database in which DDL has passed; None = nobody else need know.
         on_fork: called in a forked child, in order, after its pools were emptied; an error is logged.
         closed: whether `close` was called.
     """
@@ -56,6 +57,7 @@ class Pools:
         self.lock = threading.Lock()
         self.deferred: deque[Callable[[], Plan[Any] | None]] = deque()
         self.sweep_at = 0.0
+        self.on_ddl: Callable[[str], None] | None = None
         self.on_fork: list[Callable[[], None]] = []
         self.closed = False
         self._by_key: dict[PoolKey, Pool[Any]] = {}
@@ -121,6 +123,19 @@ class Pools:
         with self.lock:
             stocks = list(self.core.stocks)  # those closed before, and made anew, as well
         return self.wait_empty(stocks, timeout)
+
+    def saw_ddl(self, database: str, *, pass_on: bool = True) -> None:
+        """Let the connections to *database* prepare anew what they know."""
+        for pool in self:
+            if pool.key.database == database:
+                pool.ddl_epoch += 1
+        if pass_on and self.on_ddl is not None:
+            self.on_ddl(database)
+
+    def resize(self, server_connections: int | None) -> None:
+        """Another cap. What is above it goes as soon as it is idle."""
+        self.server_connections = server_connections
+        self.act(self.core.resize, server_connections)
 
     def stats(self) -> dict[str, Any]:
         """``server_connections`` (the cap or None), ``size`` and ``waiting`` over all, and each pool's."""

@@ -9,16 +9,18 @@ claims an idle server by removing it, and may find that somebody else was faster
 
 Laws, which the tests check after every step:
 
-* leased + idle + connecting never exceed a pool's ``max_size`` nor, over all pools, the cap;
+* leased + idle + connecting never exceed a pool's ``max_size`` nor, over all pools, the cap (unless that was
+  lowered below what is leased: then they only fall);
 * who waits while its pool may grow waits because the cap is reached and nothing is idle anywhere;
 * a pool with a queue has nothing idle, and nobody takes past a queue.
 """
 
 from __future__ import annotations
 
-from typing import Generic
+from typing import Generic, cast
 
 from .parts import Grant, Plan, S, Stock, Waiter
+from .waiters import CallWaiter
 
 PATIENCE = 0.5
 """Seconds a waiter leaves servers that another, busy pool gives back to that pool's own, younger waiters.
@@ -51,22 +53,23 @@ class Core(Generic[S]):
         server.leased = False
         server.returned_at = now
         stock.idle.append(server)
-        return self.waiting > 0 or stock.closed
+        return self.waiting > 0 or stock.emptying
 
     # Asking, connecting, leaving.
 
     def settle(self, stock: Stock[S], now: float, plan: Plan[S] | None = None) -> Plan[S]:
-        """Hand what is idle in *stock* to whoever waits; close it if the pool is closed."""
+        """Hand what is idle in *stock* to whoever waits; close it if the pool is closed, or paused."""
         if plan is None:
             plan = Plan()
+        self._trim(plan)
         while stock.idle:
-            mine = next(iter(stock.queue), None)
+            mine = None if stock.paused else next(iter(stock.queue), None)
             other = self._eldest(besides=stock)
             if other is not None and mine is not None:
                 in_need = other.stock.size == 0 or now - other.since >= PATIENCE
                 if other.ticket > mine.ticket or not in_need:
                     other = None
-            if other is None and mine is None and not stock.closed:
+            if other is None and mine is None and not stock.emptying:
                 break
             server = stock.claim()
             if server is None:
@@ -89,7 +92,7 @@ class Core(Generic[S]):
             waiter.grant = Grant.CLOSED
         elif (server := stock.take(waiter.signature)) is not None:
             waiter.grant = server
-        elif stock.may_grow and self._eldest() is None and self._make_place(plan):
+        elif not stock.queue and stock.may_grow and self._eldest() is None and self._make_place(plan):
             self._reserve(stock)
             waiter.grant = Grant.CONNECT
         elif 0 < stock.options.max_waiting <= len(stock.queue):
@@ -104,6 +107,17 @@ class Core(Generic[S]):
                 if other.idle:
                     self.settle(other, now, plan)
         return plan
+
+    def hand_over(self, stock: Stock[S]) -> CallWaiter[S] | None:
+        """The longest waiting of *stock*, to have a server of it that comes back; None where others have a say."""
+        if len(self.queued) != 1 or stock.emptying or (self.cap is not None and self.size > self.cap):
+            return None
+        waiter = next(iter(stock.queue), None)
+        if waiter is None or waiter.__class__ is not CallWaiter:
+            return None
+        self._unqueue(waiter)
+        waiter.grant = Grant.GONE
+        return cast(CallWaiter[S], waiter)
 
     def reserve(self, waiter: Waiter[S]) -> bool:
         """A place for `Pool.warm`, if the pool is below ``min_size`` and nobody has to give way."""
@@ -163,6 +177,7 @@ class Core(Generic[S]):
     def sweep(self, now: float) -> Plan[S] | None:
         """Close what is idle beyond ``max_idle`` (above ``min_size``) or beyond its lifetime."""
         plan: Plan[S] = Plan()
+        self._trim(plan)
         for stock in self.stocks:
             options = stock.options
             for server in stock.idle.copy():  # longest idle first
@@ -175,11 +190,31 @@ class Core(Generic[S]):
     def close(self, stock: Stock[S]) -> Plan[S]:
         """Close what is idle, send the waiters away; what is leased is closed when it comes back."""
         plan: Plan[S] = Plan()
-        stock.closed = True
+        stock.closed = stock.emptying = True
         while (server := stock.claim()) is not None:
             self._remove(stock, server, plan)
         for waiter in list(stock.queue):
             self._grant(waiter, Grant.CLOSED, plan)
+        return self._refill(plan)
+
+    def pause(self, stock: Stock[S]) -> Plan[S]:
+        """Serve nobody of this pool until `resume`: close what is idle now, what is leased when it comes back."""
+        plan: Plan[S] = Plan()
+        stock.paused = stock.emptying = True
+        while (server := stock.claim()) is not None:
+            self._remove(stock, server, plan)
+        return self._refill(plan)
+
+    def resume(self, stock: Stock[S]) -> Plan[S]:
+        """Serve again, first those who wait, in their order."""
+        stock.paused, stock.emptying = False, stock.closed
+        return self._refill(Plan())
+
+    def resize(self, cap: int | None) -> Plan[S]:
+        """Another cap: what is idle above it is closed now, what is leased when it comes back."""
+        plan: Plan[S] = Plan()
+        self.cap = cap
+        self._trim(plan)
         return self._refill(plan)
 
     def forget(self) -> list[S]:
@@ -213,13 +248,24 @@ class Core(Generic[S]):
         Gives up the longest idle server of all pools, of those above their ``min_size`` first.
         """
         while not self.has_place:
-            idle = [(stock, stock.idle[:1]) for stock in self.stocks]
-            some = [(stock, bottom[0]) for stock, bottom in idle if bottom]
-            if not some:
+            if not self._give_up_one(plan):
                 return False
-            stock, server = min(some, key=lambda s: (s[0].size <= s[0].options.min_size, s[1].returned_at))
-            if stock.claim(server):
-                self._remove(stock, server, plan)
+        return True
+
+    def _trim(self, plan: Plan[S]) -> None:
+        """Give up what is idle above the cap, after that was lowered."""
+        while self.cap is not None and self.size > self.cap and self._give_up_one(plan):
+            pass
+
+    def _give_up_one(self, plan: Plan[S]) -> bool:
+        """Close one idle server, or find that somebody was faster; False when there is none."""
+        idle = [(stock, stock.idle[:1]) for stock in self.stocks]
+        some = [(stock, bottom[0]) for stock, bottom in idle if bottom]
+        if not some:
+            return False
+        stock, server = min(some, key=lambda s: (s[0].size <= s[0].options.min_size, s[1].returned_at))
+        if stock.claim(server):
+            self._remove(stock, server, plan)
         return True
 
     def _refill(self, plan: Plan[S]) -> Plan[S]:

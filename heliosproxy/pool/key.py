@@ -25,6 +25,7 @@ class PoolKey(NamedTuple):
         environment: the PG* variables that libpq reads, as sorted (name, value) pairs, without PGPASSWORD.
         credentials: what the passwords were, as a hash that means nothing outside this process: who gives
             another one must log in with it. "" for passwords that rotate.
+        face: what kind of connections they are: those of the wire face are no PGconn. "" = the library's.
     """
 
     node: str
@@ -33,6 +34,7 @@ class PoolKey(NamedTuple):
     user: str
     environment: tuple[tuple[str, str], ...] = ()
     credentials: str = ""
+    face: str = ""
 
     @classmethod
     def of(
@@ -69,7 +71,8 @@ class PoolKey(NamedTuple):
         )
 
     def __str__(self) -> str:
-        return f"{self.database} as {self.user} on {self.node}"
+        face = f" ({self.face})" if self.face else ""
+        return f"{self.database} as {self.user} on {self.node}{face}"
 
 
 def _hashed(secrets: Mapping[str, object], environment: Mapping[str, str]) -> str:

@@ -9,6 +9,11 @@ from typing import Generic, TypeVar
 from .options import PoolOptions
 from .server import Server
 
+try:
+    from mypy_extensions import mypyc_attr
+except ImportError:  # nothing is compiled
+    from ..compiled import mypyc_attr
+
 S = TypeVar("S", bound=Server)
 
 SCAN = 8
@@ -24,6 +29,7 @@ class Grant(Enum):
     GONE = "it has left: timed out, cancelled, or served"
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Waiter(Generic[S]):
     """One request. Its grant stays here until it is used, so that it can always be handed on from here.
 
@@ -60,13 +66,30 @@ class Plan(Generic[S]):
 
 
 class Stock(Generic[S]):
-    """One pool's servers and queue."""
+    """One pool's servers and queue.
 
-    __slots__ = ("closed", "connecting", "idle", "options", "past_used", "past_uses", "queue", "servers")
+    Attributes:
+        closed: nobody is served any more.
+        paused: nobody is served for now, and whoever asks is queued.
+        emptying: either of them, so what comes back is closed.
+    """
+
+    __slots__ = (
+        "closed",
+        "connecting",
+        "emptying",
+        "idle",
+        "options",
+        "past_used",
+        "past_uses",
+        "paused",
+        "queue",
+        "servers",
+    )
 
     def __init__(self, options: PoolOptions) -> None:
         self.options = options
-        self.closed = False
+        self.closed = self.paused = self.emptying = False
         self.reset()
 
     def reset(self) -> None:
@@ -116,4 +139,6 @@ class Stock(Generic[S]):
 
     @property
     def may_grow(self) -> bool:
+        if self.paused:
+            return False
         return self.options.max_size is None or self.size < self.options.max_size

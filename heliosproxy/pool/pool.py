@@ -7,13 +7,13 @@ need none (see `core.py`); connecting, closing, testing and waking happen outsid
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 from .desk import Desk
 from .key import PoolKey
 from .options import PoolOptions
 from .parts import S, Stock
-from .waiters import AsyncWaiter, CallWaiter, ThreadWaiter
+from .waiters import AsyncWaiter, CallWaiter, Owner, ThreadWaiter
 
 if TYPE_CHECKING:
     from .cap import Pools
@@ -132,13 +132,13 @@ class Pool(Desk[S], Generic[S]):
             self._give_up(waiter)
             raise
 
-    def queue(self, signature: object, call: Callable[[CallWaiter[S]], None]) -> CallWaiter[S]:
-        """Ask for a server connection without waiting: *call* is called in the running loop when it is time.
+    def queue(self, signature: object, owner: Owner[S]) -> CallWaiter[S]:
+        """Ask for a server connection without waiting: *owner* is called in the running loop when it is time.
 
-        It must then `collect`, or `give_up` when it has lost interest. Nobody else ends the wait: who has waited
-        for `PoolOptions.timeout` must collect, too, and is refused.
+        When it was granted something it must `collect`, or `give_up` when it has lost interest. Nobody else ends the
+        wait: who has waited for `PoolOptions.timeout` must collect, too, and is refused.
         """
-        waiter = CallWaiter(self._stock, signature, call)
+        waiter = CallWaiter(self._stock, signature, owner)
         if not self._queued(waiter):
             waiter.wake()
         return waiter
@@ -163,6 +163,16 @@ class Pool(Desk[S], Generic[S]):
     def give_up(self, waiter: CallWaiter[S]) -> None:
         """*waiter* is not interested any more: what it was granted goes to the next."""
         self._give_up(waiter)
+
+    def waiting(self, least: float = 0.0) -> list[tuple[Any, float]]:
+        """Who has waited for *least* seconds or longer, and how long; the longest first."""
+        now, found = self._clock(), []
+        with self._pools.lock:
+            for waiter in self._stock.queue:
+                if now - waiter.since < least:
+                    break
+                found.append((waiter, now - waiter.since))
+        return found
 
     def warm(self) -> None:
         """Open connections until ``min_size`` is reached or the cap is; blocks. Otherwise use opens them.
@@ -208,6 +218,26 @@ class Pool(Desk[S], Generic[S]):
         if now >= self._pools.sweep_at:
             self._pools.sweep(now)
 
+    def pass_on(self, server: S) -> Owner[S] | None:
+        """As `release`, of one that may be reused, in the event loop that all who `queue` here have in common.
+
+        Returns:
+            Who waits longest, and has *server* now: the caller must call its ``handed``. None: it was released.
+        """
+        if self._stock.queue and server.alive():
+            now = self._clock()
+            with self._pools.lock:
+                waiter = self._core.hand_over(self._stock) if server.expires_at > now else None
+                if waiter is not None:
+                    self._counters.waited(now - waiter.since)
+            if waiter is not None:
+                server.used += now - server.leased_at
+                server.leased_at = now
+                server.uses += 1
+                return waiter.owner
+        self.release(server)
+        return None
+
     def discard(self, server: S) -> None:
         """Close a leased server connection and free its place, which lets the next waiter connect.
 
@@ -229,6 +259,25 @@ class Pool(Desk[S], Generic[S]):
         now = self._clock()
         if now >= self._pools.sweep_at:
             self._pools.sweep(now)
+
+    def saw_ddl(self) -> None:
+        """DDL has passed: whatever was prepared for this database before may have other columns now."""
+        self._pools.saw_ddl(self.key.database)
+
+    def pause(self) -> None:
+        """Serve nobody until `resume`; who asks is queued, as long as his patience lasts. Idle connections close."""
+        self._pools.act(self._core.pause, self._stock)
+
+    def resume(self) -> None:
+        """Serve again, first those who wait, in their order."""
+        self._pools.act(self._core.resume, self._stock)
+
+    def renew(self) -> None:
+        """Replace every connection: idle ones are closed now, leased ones when they come back."""
+        with self._pools.lock:
+            for server in self._stock.servers:
+                server.expires_at = 0.0
+        self._pools.sweep(self._clock())
 
     def close(self, timeout: float = 0.0) -> int:
         """Close idle connections and refuse waiters now, leased connections as soon as they are released.

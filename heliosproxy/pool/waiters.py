@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
-from typing import Generic
+from typing import Generic, Protocol
 
 from .parts import S, Stock, Waiter
 
@@ -68,23 +67,42 @@ class AsyncWaiter(Waiter[S], Generic[S]):
             self._future.set_result(None)
 
 
+class Owner(Protocol[S]):
+    """Who has a `CallWaiter`. Its methods are called in the event loop in which it asked."""
+
+    def granted(self, waiter: CallWaiter[S]) -> None:
+        """The wait is over, whichever way: `Pool.collect` says how."""
+
+    def still_waiting(self) -> None:
+        """It has waited for long."""
+
+    def handed(self, server: S) -> None:
+        """The wait is over, and *server* is leased to it; called by who gave it back."""
+
+
 class CallWaiter(Waiter[S], Generic[S]):
-    """A callback of an event loop: for who has no task, because a task for each wait would cost more than the wait."""
+    """A callback of an event loop: for who has no task, because a task for each wait would cost more than the wait.
 
-    __slots__ = ("_call", "_loop")
+    Attributes:
+        owner: whose it is.
+        told: it was told that it waits.
+    """
 
-    def __init__(self, stock: Stock[S], signature: object, call: Callable[[CallWaiter[S]], None]) -> None:
+    __slots__ = ("_loop", "owner", "told")
+
+    def __init__(self, stock: Stock[S], signature: object, owner: Owner[S]) -> None:
         super().__init__(stock, signature)
         self._loop = asyncio.get_running_loop()
-        self._call = call
+        self.owner = owner
+        self.told = False
 
     def wake(self) -> bool:
         """As `AsyncWaiter.wake`; the callback runs in the loop's next round."""
         if asyncio._get_running_loop() is self._loop:
-            self._loop.call_soon(self._call, self)
+            self._loop.call_soon(self.owner.granted, self)
             return True
         try:
-            self._loop.call_soon_threadsafe(self._call, self)
+            self._loop.call_soon_threadsafe(self.owner.granted, self)
         except RuntimeError:
             return False
         return True

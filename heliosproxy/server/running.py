@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import inspect
 import shutil
+import socket
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -14,15 +15,13 @@ from typing import TYPE_CHECKING, Any, Self
 from ..config import from_options
 from ..config.features import Server
 from ..errors import ConfigError
-from .client.link import Link
+from .client.timed import client_of
 from .login.users import refuse_unsafe
 from .service import Service
+from .workers.sockets import BACKLOG, Listening
 
 if TYPE_CHECKING:
     from ..proxy import Proxy
-
-BACKLOG = 4096
-"""Clients that may wait to be accepted: more than 2,000 come within a second of a failover (hazards/wire.md, 16)."""
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -35,23 +34,24 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-async def listen(service: Service, addresses: Sequence[str]) -> list[asyncio.Server]:
-    """Listen on *addresses*: ``host:port``, or a folder for a Unix socket of port 5432, ``folder:port`` of another."""
+async def accept(service: Service, sockets: Sequence[socket.socket]) -> list[asyncio.Server]:
+    """Accept the clients of listening *sockets*."""
     loop = asyncio.get_running_loop()
     servers: list[asyncio.Server] = []
-    for address in addresses:
-        host, _, port = address.rpartition(":")
-        if address.startswith("/"):
-            folder, number = (host, port) if host else (address, "5432")
-            path = os.path.join(folder, f".s.PGSQL.{number}")
-            servers.append(await loop.create_unix_server(lambda: Link(service), path, backlog=BACKLOG))
+    for each in sockets:
+        if each.family == socket.AF_UNIX:
+            # asyncio would remove the file when it closes: others still listen there.
+            keep: Any = {"cleanup_socket": False} if _removes(loop) else {}
+            make = loop.create_unix_server
+            server = await make(lambda: client_of(service), sock=each, backlog=BACKLOG, **keep)
         else:
-            servers.append(
-                await loop.create_server(
-                    lambda: Link(service), host.strip("[]") or None, int(port), backlog=BACKLOG
-                )
-            )
+            server = await loop.create_server(lambda: client_of(service), sock=each, backlog=BACKLOG)
+        servers.append(server)
     return servers
+
+
+def _removes(loop: asyncio.AbstractEventLoop) -> bool:
+    return "cleanup_socket" in inspect.signature(loop.create_unix_server).parameters
 
 
 class Serving:
@@ -68,7 +68,7 @@ class Serving:
         self._service = Service(proxy, proxy.config.server or Server())
         refuse_unsafe(addresses, self._service.accounts, self._service.tls is not None)
         self._folder = "" if addresses else tempfile.mkdtemp(prefix="helios")
-        self._addresses = list(addresses) or [f"{self._folder}:5432"]
+        self._listening = Listening(list(addresses) or [f"{self._folder}:5432"])
         self._started = threading.Event()
         self._error: BaseException | None = None
         self._loop = new_loop()
@@ -86,7 +86,7 @@ class Serving:
         dsn = self.proxy.config.node[0].dsn.get_secret_value()
         given = conninfo_to_dict(dsn)
         user, database = given.get("user") or "", given.get("dbname") or given.get("user") or ""
-        host, _, port = self._addresses[0].rpartition(":")
+        host, _, port = self._listening.addresses[0].rpartition(":")
         return f"postgresql://{user}@/{database}?host={host}&port={port}"
 
     def _raise(self) -> None:
@@ -107,7 +107,7 @@ class Serving:
 
     async def _main(self) -> None:
         service = self._service
-        servers = await listen(service, self._addresses)
+        servers = await accept(service, self._listening.of(0))
         self._started.set()
         await self._stop.wait()
         for server in servers:
@@ -121,6 +121,7 @@ class Serving:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
+        self._listening.close()
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
 

@@ -7,27 +7,37 @@ import hmac
 import logging
 import secrets
 import ssl
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 
-from ..errors import ConfigError, TooManyRequests
+from ..errors import ConfigError
 from ..pool.key import PoolKey
 from ..pool.pool import Pool
 from .client.conversation import Conversation
+from .console.console import DATABASES, Console
+from .console.rights import may_act
+from .control import Control
 from .home import Home
+from .keepalive import of_clients
+from .limits import Limits
 from .login import tls
 from .login.accounts import Accounts, Row
 from .login.admission import Admission, Admitted, Client, Lookup
 from .login.authenticators import authenticator_of
 from .login.certificates import certificate_of, end_point_hash
+from .login.errors import LoginRefused
 from .login.targets import resolve
 from .protocol import backend, frontend
+from .timeouts import Timeouts
 from .upstream.connection import python_encoding
 from .upstream.exchange import Exchange
 from .upstream.opening import Reach, open_upstream, refusal
+from .workers.doors import Doors, FarDoors, Taken
+from .workers.peers import Alone, Peers
 
 if TYPE_CHECKING:
     from ..config.features import Server
@@ -38,6 +48,23 @@ if TYPE_CHECKING:
     from .upstream.connection import Upstream
 
 logger = logging.getLogger("heliosproxy.server")
+
+WORKERS = 1000
+"""Process numbers of clients are the worker's own modulo this."""
+
+_CONSOLE = {
+    b"server_version": b"15.0 (heliosproxy console)",
+    b"server_encoding": b"UTF8",
+    b"client_encoding": b"UTF8",
+    b"DateStyle": b"ISO, MDY",
+    b"integer_datetimes": b"on",
+    b"standard_conforming_strings": b"on",
+}
+"""What the console reports of itself: drivers rely on some of it."""
+
+_MOST_PIDS = 2_000_000_000 // WORKERS * WORKERS
+CANCEL = 10.0
+"""Seconds for the delivery of a cancel request: its server connection is kept back meanwhile."""
 
 
 class _Own(NamedTuple):
@@ -55,12 +82,22 @@ class Service:
         accounts, authenticator: who may log in, and how that is found out.
         tls: of the listeners; None = there is none.
         binding: hash of our certificate, for channel binding; None where there is none.
+        since: when it was made, on the monotonic clock.
+        limits: how many clients there may be.
+        doors: where they are counted.
+        timeouts: how long they may take.
+        keepalive: socket options of those on TCP.
         links: the clients that are connected, by their process number.
+        homes: the pools, as their clients see them.
+        control: what an operator may do to them.
+        peers: the line to the other processes of the server.
     """
 
     def __init__(self, proxy: Proxy, settings: Server) -> None:
         self.proxy = proxy
         self.settings = settings
+        self.control = Control(self)
+        self.peers: Peers | Alone = Alone(self.control.handlers)
         accounts = Accounts(proxy.config.user, settings.auth_query)
         self.accounts = accounts
         self.authenticator = authenticator_of(accounts)
@@ -73,11 +110,20 @@ class Service:
             raise ConfigError("server.tls_cert and server.tls_key are wanted together", key="server.tls_cert")
         for name in accounts.plain:
             logger.warning('user "%s": its password stands in the configuration as it is', name)
+        self.since = time.monotonic()
+        self.limits = Limits(settings, proxy.config.pool.max_connections, proxy.config.user)
+        self.doors: Doors | FarDoors = Doors(self.limits)
+        self.timeouts = Timeouts(self)
+        self.keepalive = of_clients(settings)
         self.links: dict[int, Link] = {}
         self._everybody: set[Link] = set()
-        self._homes: dict[PoolKey, Home] = {}
-        self._last_pid = 0
+        self.homes: dict[PoolKey, Home] = {}
+        self._last_pid, self._pid_step = 0, 1
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def number(self, serial: int) -> None:
+        """This process is the worker *serial*: the process numbers of its clients are no other's."""
+        self._last_pid, self._pid_step = serial % WORKERS, WORKERS
 
     def arrived(self, link: Link) -> None:
         """A client is connected; nothing is known of it yet."""
@@ -86,7 +132,10 @@ class Service:
     def left(self, link: Link) -> None:
         """A client is gone."""
         self._everybody.discard(link)
-        self.links.pop(link.pid, None)
+        if self.links.get(link.pid) is link:
+            del self.links[link.pid]
+        if link.place is not None:
+            link.place.free()
 
     async def drain(self, seconds: float, hurry: asyncio.Event) -> None:
         """Hang up on every client as soon as it has nothing under way; returns when none is left, or it is time."""
@@ -100,61 +149,80 @@ class Service:
 
     async def close(self) -> None:
         """Hang up on everybody, clients and servers; returns when the sockets are closed, or after a second."""
+        self.timeouts.stop()
         for link in list(self._everybody):
             link.transport.abort()
         for task in self._tasks:
             task.cancel()
-        for home in self._homes.values():
-            home.pool.close()
+        for home in self.homes.values():
+            home.close()
         for _ in range(100):
-            if not self._everybody and not any(home.upstreams for home in self._homes.values()):
+            if not self._everybody and not any(home.upstreams for home in self.homes.values()):
                 return
             await asyncio.sleep(0.01)
 
     # -- login ---------------------------------------------------------------------------------------
 
-    async def admit(self, link: Link, who: Greeting) -> Conversation:
+    async def admit(self, link: Link, who: Greeting) -> Conversation | Console:
         """Let a client in; returns its conversation, after the greeting was written.
 
         Raises:
             psycopg.Error: the server refused the login, or one of the client's settings.
-            TooManyRequests: ``max_connections`` are open.
+            TooManyRequests: it would be one more than a limit.
+            LoginRefused: it may not log in, or not to this database.
         """
-        self._check_room()
+        place = await self.doors.arrive(link.address)
+        if link.transport.is_closing():
+            place.free()
+            raise LoginRefused("the client has gone")
+        link.place = place
+        try:
+            return await self._admitted(link, who, place)
+        except BaseException:  # at once: the next try may come before the socket is closed
+            place.free()
+            raise
+
+    async def _admitted(self, link: Link, who: Greeting, place: Taken) -> Conversation | Console:
         await self._authenticate(link, who)
-        home = self._home(who)
-        await self._ready(home)
+        if who.database in DATABASES:
+            return self._console(link, who)
+        if self.control.is_disabled(who.database):
+            raise LoginRefused(f'database "{who.database}" takes no new clients for now', sqlstate="57P03")
+        await self.doors.enter(place, who.user, who.database)
+        home = await self.home_of(who)
         session = home.session(who.settings)
         conversation = Conversation(link, home, session)
         reported = await self._prepared(home, conversation)
         conversation.encoding = python_encoding(reported.get(b"client_encoding", b"UTF8"))
-        try:
-            self._check_room()  # others were let in meanwhile
-        except TooManyRequests:
-            conversation.close()
-            raise
-        link.pid, link.key = self._pid(session), secrets.token_bytes(32 if who.minor >= 2 else 4)
+        self._greet(link, who, self._pid(session), reported)
+        return conversation
+
+    def _console(self, link: Link, who: Greeting) -> Console:
+        acts = may_act(self.settings, self.accounts.trusting, who.user, link)
+        self._greet(link, who, self._own_pid(), _CONSOLE)
+        return Console(link, self, acts=acts)
+
+    def _greet(self, link: Link, who: Greeting, pid: int, reported: Mapping[bytes, bytes]) -> None:
+        link.pid, link.key = pid, secrets.token_bytes(32 if who.minor >= 2 else 4)
         self.links[link.pid] = link
+        self.timeouts.start()
         greeting = [backend.authentication(0)]
         greeting += [backend.parameter_status(name, value) for name, value in reported.items()]
         greeting.append(backend.backend_key_data(link.pid, link.key))
         greeting.append(backend.ready_for_query(b"I"))
         link.write(b"".join(greeting))
-        return conversation
-
-    def _check_room(self) -> None:
-        most = self.proxy.config.pool.max_connections
-        if most is not None and len(self.links) >= most:
-            raise TooManyRequests(f"{most} clients are connected, and that is pool.max_connections")
 
     def _pid(self, session: Session) -> int:
         """The process number that a client is told: of its server process where it keeps that for good."""
         if "session" in session.pins and session.server.backend_pid not in self.links:
             return int(session.server.backend_pid)
-        self._last_pid += 1
-        while self._last_pid in self.links:
-            self._last_pid += 1
-        return self._last_pid
+        return self._own_pid()
+
+    def _own_pid(self) -> int:
+        while True:
+            self._last_pid = (self._last_pid + self._pid_step) % _MOST_PIDS
+            if self._last_pid >= WORKERS and self._last_pid not in self.links:
+                return self._last_pid
 
     async def _authenticate(self, link: Link, who: Greeting) -> None:
         """Make sure that it is who it says; raises LoginRefused."""
@@ -181,20 +249,28 @@ class Service:
         row: Row | None = await self.proxy.control_async(own, ask)
         return row
 
+    async def home_of(self, who: Greeting) -> Home:
+        """The pool for *who*; raises what connecting for the first time does."""
+        home = self._home(who)
+        await self._ready(home)
+        return home
+
     def _home(self, who: Greeting) -> Home:
         node = self.proxy.config.node[0]
         dsn = node.dsn.get_secret_value()
         parameters: dict[str, Any] = {"dbname": who.database}
-        key = PoolKey.of(f"{node.name} (wire)", dsn, **parameters)
-        home = self._homes.get(key)
+        key = PoolKey.of(node.name, dsn, **parameters)._replace(face="wire")
+        home = self.homes.get(key)
         if home is None:
 
             async def connect(_: Pool[Upstream]) -> Upstream:
                 # Resolved each time: passwords and addresses change.
-                return await open_upstream(self._homes[key], resolve(dsn, parameters))
+                return await open_upstream(self.homes[key], resolve(dsn, parameters))
 
             pool = self.proxy.wire_pool(key, connect)
-            home = self._homes[key] = Home(self.proxy, pool, (dsn, parameters))
+            home = self.homes[key] = Home(self.proxy, pool, (dsn, parameters))
+            if self.control.is_paused(who.database):
+                home.pause()
         return home
 
     async def _ready(self, home: Home) -> None:
@@ -205,7 +281,7 @@ class Service:
             except BaseException:
                 if home.harmless is None and not home.pool.stock.size:
                     # A database that is not there: any client can ask for any number of these.
-                    self._homes.pop(home.pool.key, None)
+                    self.homes.pop(home.pool.key, None)
                     self.proxy.pools.forget(home.pool)
                 raise
             home.pool.release(server)
@@ -249,7 +325,7 @@ class Service:
         """
         if again:
             asyncio.get_running_loop().call_later(again[0], self.vacate, text, again[1:])
-        for home in self._homes.values():
+        for home in self.homes.values():
             if home.database in text:
                 while (server := home.pool.try_lease()) is not None:
                     home.pool.discard(server)
@@ -257,28 +333,44 @@ class Service:
     # -- cancel --------------------------------------------------------------------------------------
 
     def cancel(self, pid: int, key: bytes, done: Callable[[], None]) -> None:
-        """Cancel what the client with this process number runs, if *key* is its own.
+        """Cancel what the client with this process number runs, if *key* is its own; it may be another worker's.
 
-        *done* is called when it is delivered: who waits for that must not have its next statement cancelled.
+        *done* is called when it is delivered: who waits for that must not have its next statement cancelled. Of
+        another worker nobody knows when it is.
         """
-        link = self.links.get(pid)
-        known = link is not None and hmac.compare_digest(link.key, key)
-        server = link.conversation.running if known and link is not None and link.conversation else None
-        if server is None:
+        if not self.cancel_here(pid, key.hex(), done):
+            self.peers.tell("others", "cancel", pid, key.hex())
             done()
-            return
+
+    def cancel_here(self, pid: int, key: str, done: Callable[[], None] | None = None) -> bool:
+        """As `cancel`, in this process; whether the client is here. *key* is in hexadecimal."""
+        link = self.links.get(pid)
+        if link is None or not hmac.compare_digest(link.key.hex(), key) or link.conversation is None:
+            return False
+        server = link.conversation.running
+        if server is not None:
+            self.cancel_on(server, done)
+        elif done is not None:
+            done()
+        return True
+
+    def cancel_on(self, server: Upstream, done: Callable[[], None] | None = None) -> None:
+        """Cancel what *server* runs now; *done* is called when the request is delivered."""
         task = asyncio.get_running_loop().create_task(self._cancel(server))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: done())
+        if done is not None:
+            task.add_done_callback(lambda _: done())
 
     async def _cancel(self, server: Upstream) -> None:
         with server.kept():
             reach: Reach = server.address
             try:
-                reader, writer = await reach.connect()
-                writer.write(frontend.cancel_request(server.backend_pid, server.secret))
-                await reader.read()  # the server hangs up once the request is delivered
-                writer.close()
-            except OSError as error:
-                logger.warning("a cancel request could not be delivered to %s: %s", reach, error)
+                async with asyncio.timeout(CANCEL):
+                    reader, writer = await reach.connect()
+                    with closing(writer):
+                        writer.write(frontend.cancel_request(server.backend_pid, server.secret))
+                        await reader.read()  # the server hangs up once the request is delivered
+            except OSError as error:  # TimeoutError is one
+                reason = str(error) or "no answer"
+                logger.warning("a cancel request could not be delivered to %s: %s", reach, reason)

@@ -18,13 +18,16 @@ LONGEST = 4096
 """Bytes of a text that is looked at: longer ones hold other data than integers."""
 
 _UNSURE = re.compile(rb"['\"$\\]|--|/\*")
-_INTEGER = re.compile(rb"(?<![A-Za-z0-9_.\x80-\xff])[0-9]+(?![A-Za-z0-9_.\x80-\xff])")
+_SUSPECTS = b"'\"$\\-/"
+# A digit first, and then a look behind it: so the search skips what is no digit, which halves the time.
+_INTEGER = re.compile(rb"[0-9](?<![A-Za-z0-9_.\x80-\xff][0-9])[0-9]*(?![A-Za-z0-9_.\x80-\xff])")
 _KINDS = frozenset({Kind.SELECT, Kind.INSERT, Kind.UPDATE, Kind.DELETE})
 
 
 def shape(text: bytes) -> bytes | None:
     """*text* with 0 in the place of each integer; None where it has none, or nobody can be sure."""
-    if len(text) > LONGEST or _UNSURE.search(text):
+    size = len(text)
+    if size > LONGEST or (len(text.translate(None, _SUSPECTS)) != size and _UNSURE.search(text)):
         return None
     found, count = _INTEGER.subn(b"0", text)
     return found if count else None

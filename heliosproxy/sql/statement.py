@@ -149,6 +149,8 @@ class Statement:
         temp: it creates a temporary relation (CREATE TEMP, SELECT INTO TEMP, pg_temp.x).
         in_block: False for what PostgreSQL refuses inside a transaction block (VACUUM, CREATE DATABASE, …).
         portal: a cursor name for DECLARE, FETCH, CLOSE, else None.
+        name: the channel of LISTEN and UNLISTEN, the statement of DEALLOCATE; None is all of them, or none.
+        notice: channel and payload, where it is one NOTIFY, or a pg_notify() by itself, of constants and parameters.
         simple_only: it has several statements, so only the simple protocol takes it.
         parts: for MULTI, one Statement each (text spliced by position); else empty.
         hints: from ``/* helios:cache=off ttl=5s */`` comments: {"cache": "off", "ttl": "5s"}; last one wins.
@@ -177,6 +179,8 @@ class Statement:
     temp: bool = False
     in_block: bool = True
     portal: str | None = None
+    name: str | None = None
+    notice: tuple[str | Parameter, str | Parameter] | None = None
     simple_only: bool = False
     parts: tuple[Statement, ...] = ()
     hints: dict[str, str] = field(default_factory=dict, hash=False)

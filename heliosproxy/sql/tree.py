@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, cast
 
-from heliosproxy.sql import setting
+from heliosproxy.sql import setting, signals
 from heliosproxy.sql.facts import Facts, Name
 from heliosproxy.sql.hints import MARK, hints
 from heliosproxy.sql.parser import Node
@@ -126,7 +126,7 @@ def _several(text: str, parts: tuple[Statement, ...], found: dict[str, str]) -> 
 class _Draft:
     """A `Statement` in the making: the same slots, so that it can become one.
 
-    The constructor of a frozen dataclass of 26 fields costs as much as the rest of `_describe`; filling plain
+    The constructor of a frozen dataclass of 28 fields costs as much as the rest of `_describe`; filling plain
     slots and changing the class costs a tenth. A test holds the two in step.
     """
 
@@ -140,6 +140,8 @@ def _describe(text: str, node: Node, found: dict[str, str]) -> Statement:
     draft: Any = _Draft()  # its slots are those of Statement, which mypy cannot see
     draft.transaction = draft.portal = draft.error = None
     draft.in_block = True
+    draft.name = signals.name(tag, body)
+    draft.notice = signals.notice(tag, body, facts.functions)
     plain = PLAIN.get(tag)
     if plain is not None:
         draft.kind, draft.verb, draft.returns_rows = plain

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..sql.setting import as_set, folded
 from ..sql.statement import Kind, Parameter, Setting, Statement
 from ..sql.statement import TransactionOp as Op
+from .channels import Notice
 from .settings import TRANSACTIONAL
 from .transaction import Status
 
@@ -33,6 +34,7 @@ def any_of(statement: Statement, harmless: Collection[str]) -> bool:
         or statement.settings
         or statement.transaction
         or statement.temp
+        or statement.notice
         or statement.kind in _STATEFUL
         or statement.kind in _OPAQUE
         or (statement.functions and _runs_unseen_code(statement, harmless))
@@ -65,7 +67,12 @@ def apply(session: Memory, statement: Statement, call: Call, *, in_transaction: 
     ):
         session.server.tainted = True
         session.server.parameters = None
-    _undone(session, statement)
+    _undone(session, statement, in_transaction)
+    if statement.notice is not None and session.channels is not None:
+        channel, payload = (_value(part, call) for part in statement.notice)
+        if channel is not None and payload is not None:
+            own = Notice(session.server.backend_pid, channel.encode(), payload.encode())
+            session.channels.sent(own, in_transaction=in_transaction)
     if statement.kind is Kind.DDL and not statement.temp:
         session.tx.ddl = True
 
@@ -102,6 +109,12 @@ def half_done(session: Memory, statement: Statement | None) -> None:
     if statement is None or statement.transaction is None:
         session.server.tainted = True
         session.server.parameters = None
+    if (
+        statement is not None
+        and not session.pins
+        and any(part.kind is Kind.DEALLOCATE for part in statement.parts)
+    ):
+        session.server.ddl_epoch = -1  # nobody can tell what is prepared: all of it anew
     if statement is not None and "advisory_lock" in statement.pins:
         session.pin("advisory_lock")
 
@@ -129,31 +142,35 @@ def _runs_unseen_code(statement: Statement, harmless: Collection[str]) -> bool:
 def _ended(session: Memory, *, committed: bool) -> None:
     if session.settings.end(committed=committed):
         session.carried()
+    if session.channels is not None:
+        session.channels.end(committed=committed)
 
 
 def _savepoints(session: Memory, statement: Statement) -> None:
     transaction = statement.transaction
     if transaction is None:
         return
-    settings = session.settings
     name = transaction.name or ""
     if transaction.op is Op.SAVEPOINT:
-        settings.savepoint(name)
+        for layer in session.layers:
+            layer.savepoint(name)
     elif transaction.op is Op.RELEASE:
-        settings.release(name)
+        for layer in session.layers:
+            layer.release(name)
     elif transaction.op in _ENDING and transaction.chain:
         _ended(
             session, committed=transaction.op is not Op.ROLLBACK and session.tx.status is not Status.FAILED
         )
     elif transaction.op is Op.ROLLBACK_TO:
-        settings.rollback_to(name)
+        for layer in session.layers:
+            layer.rollback_to(name)
         session.carried()
         if session.server is not None:
             session.server.parameters = None
 
 
-def _undone(session: Memory, statement: Statement) -> None:
-    """Pins that a statement takes away."""
+def _undone(session: Memory, statement: Statement, in_transaction: bool) -> None:
+    """Pins that a statement takes away, and what else it makes the session forget."""
     kind, verb = statement.kind, statement.verb
     if kind is Kind.DISCARD:
         if verb in ("DISCARD ALL", "DISCARD TEMP"):
@@ -162,12 +179,20 @@ def _undone(session: Memory, statement: Statement) -> None:
         if verb == "DISCARD ALL":
             session.pins &= {"session"}
             session.settings.forget()
+            session.names.clear()
             if session.server is not None:
                 session.server.forget()
-    elif kind is Kind.UNLISTEN and statement.text.rstrip("; \n").endswith("*"):
-        session.pins.discard("listen")
-    elif kind is Kind.DEALLOCATE and statement.text.rstrip("; \n").upper().endswith("ALL"):
+            if session.channels is not None:
+                session.channels.unlisten(None, in_transaction=in_transaction)
+    elif kind is Kind.UNLISTEN:
+        if statement.name is None:
+            session.pins.discard("listen")
+        if session.channels is not None:
+            channel = None if statement.name is None else statement.name.encode()
+            session.channels.unlisten(channel, in_transaction=in_transaction)
+    elif kind is Kind.DEALLOCATE and statement.name is None:
         # psycopg overlooks it where it counted the text before anything was prepared; here others would pay.
+        session.names.clear()
         session.server.forget_prepared()
 
 

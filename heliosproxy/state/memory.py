@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..sql.statement import Statement
 from ..stages import Path
 from . import consequences, restore
+from .channels import Channels
 from .settings import EMPTY, Settings
 from .transaction import Status, Transaction
 
@@ -28,6 +29,8 @@ class Memory:
         server: the one it holds, or None.
         tx: the logical transaction.
         settings: what it set beyond its login.
+        channels: what it listens to by a connection that it shares; None where it listens to nothing so.
+        names: what it has prepared by names of its own, where these are not the server connection's.
         pins: why it cannot give its server connection back ("session" in session mode); empty: it can.
         pinned: how often it was pinned, by reason; for statistics.
         open: statements sent whose reply is not complete (COPY, stream, pipeline).
@@ -43,10 +46,12 @@ class Memory:
 
     __slots__ = (
         "__weakref__",
+        "channels",
         "ease",
         "encoding",
         "harmless",
         "isolated",
+        "names",
         "open",
         "path",
         "pinned",
@@ -74,6 +79,8 @@ class Memory:
         self.server: Any = None
         self.tx = Transaction()
         self.settings = Settings()
+        self.channels: Channels | None = None
+        self.names: dict[bytes, Any] = {}
         self.pins: set[str] = set(pins)
         self.pinned: dict[str, int] = {}
         self.open: list[Call] = []
@@ -220,18 +227,27 @@ class Memory:
     def _end(self, outcome: str) -> None:
         if self.settings.end(committed=outcome == "commit"):
             self.carried()
+        if self.channels is not None:
+            self.channels.end(committed=outcome == "commit")
         if self.tx.ddl:
-            self.pool.ddl_epoch += 1
+            self.pool.saw_ddl()
         for hook in self.path.settled:
             hook(self, outcome)
         self.tx.end()
         self.ease = None
 
-    def local(self, status: Status) -> None:
+    def local(self, status: Status, *, committed: bool = True) -> None:
         """The transaction went to *status* without a server: a promise kept or dropped, a loss admitted."""
         if status is Status.IDLE:
             self.settings.end(committed=True)
+            if self.channels is not None:
+                self.channels.end(committed=committed)
             self.tx.end()
+
+    @property
+    def layers(self) -> tuple[Settings | Channels, ...]:
+        """What savepoints undo."""
+        return (self.settings,) if self.channels is None else (self.settings, self.channels)
 
     def pin(self, reason: str) -> None:
         """Keep the server connection from here on, because of *reason*."""

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TypeAlias, cast
 
 from ..sql.statement import Setting
+from .savepoints import Savepoints
 
 Values: TypeAlias = MappingProxyType[str, str]
 Signature: TypeAlias = tuple[tuple[str, str], ...]
@@ -36,9 +37,10 @@ class Settings:
         local: what SET LOCAL changed in the open transaction; name → SQL text, None for SET LOCAL … TO DEFAULT.
         signature: equal for sessions whose `values` are equal; None when nothing was set.
         lacking: names that a RESET at the server has left without the value the client's login brought along.
+        savepoints: of the open transaction, with `values` and `local` as they were.
     """
 
-    __slots__ = ("_at_begin", "_base", "_savepoints", "lacking", "local", "signature", "values")
+    __slots__ = ("_at_begin", "_base", "lacking", "local", "savepoints", "signature", "values")
 
     def __init__(self) -> None:
         self._base: Values = EMPTY
@@ -47,12 +49,16 @@ class Settings:
         self.signature: Signature | None = None
         self.lacking: set[str] = set()
         self._at_begin: Values | None = None
-        self._savepoints: list[tuple[str, Values, dict[str, str | None]]] = []
+        self.savepoints: Savepoints[tuple[Values, dict[str, str | None]]] = Savepoints()
 
     def begin_with(self, base: Values) -> None:
         """The login's own values, on top of the server's: what RESET and DISCARD ALL return to."""
         self._base = base
         self._set(base)
+
+    def go_on_with(self, values: Values) -> None:
+        """What the session has set in another process, which it comes from."""
+        self._set(values)
 
     def apply(self, change: Setting, *, in_transaction: bool) -> None:
         """Record *change*, which the server has accepted; its name and value must be text or None."""
@@ -89,18 +95,16 @@ class Settings:
         """SAVEPOINT *name*."""
         if self._at_begin is None:
             self._at_begin = self.values
-        self._savepoints.append((name, self.values, dict(self.local)))
+        self.savepoints.keep(name, (self.values, dict(self.local)))
 
     def release(self, name: str) -> None:
         """RELEASE *name*: it and the savepoints after it are gone, their changes stay."""
-        if (i := self._find(name)) is not None:
-            del self._savepoints[i:]
+        self.savepoints.release(name)
 
     def rollback_to(self, name: str) -> None:
         """ROLLBACK TO *name*: undo what came after; the savepoint itself stays."""
-        if (i := self._find(name)) is not None:
-            _, values, local = self._savepoints[i]
-            del self._savepoints[i + 1 :]
+        if (kept := self.savepoints.back_to(name)) is not None:
+            values, local = kept
             self.local = dict(local)
             self._set(values)
 
@@ -112,16 +116,8 @@ class Settings:
         self._at_begin = None
         if self.local:
             self.local = {}
-        if self._savepoints:
-            self._savepoints = []
+        self.savepoints.clear()
         return undone
-
-    def _find(self, name: str) -> int | None:
-        # The latest of equal names is meant (SQL Commands, SAVEPOINT).
-        for i in range(len(self._savepoints) - 1, -1, -1):
-            if self._savepoints[i][0] == name:
-                return i
-        return None
 
     def _set(self, values: Values) -> None:
         if values is not self.values:

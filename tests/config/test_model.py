@@ -36,6 +36,12 @@ OTHER: dict[str, str] = {
     "rag_chunk_ttl": "2h",
     "cache_size": "3GB",
     "max_size": "65MB",
+    "login_timeout": "11s",
+    "idle_timeout": "2h",
+    "idle_transaction_timeout": "6m",
+    "query_timeout": "31s",
+    "tcp_keepalive_idle": "61s",
+    "tcp_keepalive_interval": "11s",
 }
 
 

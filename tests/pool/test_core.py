@@ -37,6 +37,7 @@ class Laws(RuleBasedStateMachine):
         self.held: list[tuple[Stock[Server], Server]] = []
         self.gone: set[Server] = set()
         self.unsettled: list[Stock[Server]] = []
+        self.excess = 0
 
     def perform(self, plan: Plan[Server] | None) -> None:
         if plan is None:
@@ -135,10 +136,28 @@ class Laws(RuleBasedStateMachine):
     def close(self, place: int) -> None:
         self.perform(self.core.close(self.stocks[place]))
 
+    @rule(place=st.integers(0, 2))
+    def pause(self, place: int) -> None:
+        self.perform(self.core.pause(self.stocks[place]))
+        assert not self.stocks[place].idle
+
+    @rule(place=st.integers(0, 2))
+    def resume(self, place: int) -> None:
+        self.settle()
+        self.perform(self.core.resume(self.stocks[place]))
+
+    @rule(cap=CAPS)
+    def resize(self, cap: int | None) -> None:
+        self.excess = 0  # closed when it comes back: until then nothing may grow
+        self.perform(self.core.resize(cap))
+        self.excess = max(0, self.core.size - (cap or self.core.size))
+
     @rule()
     def nobody_starves(self) -> None:
         """Whatever happened: once everybody gives back what he has, everybody who waits is served."""
         self.settle()
+        for stock in self.stocks:
+            self.perform(self.core.resume(stock))
         for _ in range(len(self.waiting) + 1):
             if not self.waiting:
                 break
@@ -158,7 +177,8 @@ class Laws(RuleBasedStateMachine):
             return
         core = self.core
         assert core.size == sum(stock.size for stock in self.stocks)
-        assert core.cap is None or core.size <= core.cap
+        self.excess = min(self.excess, max(0, core.size - (core.cap or core.size)))
+        assert core.cap is None or core.size <= core.cap + self.excess
         for stock in self.stocks:
             held = {server for owner, server in self.held if owner is stock}
             assert stock.servers == held | set(stock.idle), "nothing is lost, nothing is invented"
@@ -166,7 +186,7 @@ class Laws(RuleBasedStateMachine):
             assert stock.connecting == sum(w.stock is stock for w in self.connecting)
             assert stock.options.max_size is None or stock.size <= stock.options.max_size
             assert not (stock.closed and stock.queue)
-            assert not stock.closed or not stock.idle or self.unsettled
+            assert not stock.emptying or not stock.idle or self.unsettled
 
     @invariant()
     def who_waits_waits_for_a_reason(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 
 import heliosproxy
 from heliosproxy.server.running import Serving
+from tests.server.processes import Process, Start
 
 
 def _openssl(folder: Path, *arguments: str) -> None:
@@ -131,6 +134,32 @@ def served(dsn: str) -> Iterator[Callable[..., Served]]:
 
 
 @pytest.fixture
+def start() -> Iterator[Start]:
+    """Start ``heliosproxy serve`` with these arguments; killed behind the test if it still runs."""
+    running = []
+
+    def started(*arguments: str, **environment: str) -> Process:
+        command = [sys.executable, "-m", "heliosproxy", "serve", *arguments]
+        env = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+        )
+        running.append(process)
+        return process
+
+    yield started
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
 def one_server(served: Callable[..., Served]) -> Served:
     """Transaction mode with a single server connection: who comes next gets the one before's."""
     return served("transaction", helios_server_connections=1, helios_pool_timeout=5)
+
+
+@pytest.fixture
+def direct(one_server: Served) -> psycopg.Connection[Any]:
+    """A connection past the proxy."""
+    return one_server.direct()

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import generators, pq, waiting
 
-from heliosproxy.server.client import conversation, link
+from heliosproxy.server import home
 from heliosproxy.server.protocol import frontend
 from tests.server.conftest import Served
 
@@ -55,7 +55,7 @@ def test_who_waits_too_long_is_told_what_for(served: Callable[..., Served]) -> N
 
 
 def test_who_waits_is_told_so(served: Callable[..., Served], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversation, "PATIENCE", 0.05)
+    monkeypatch.setattr(home, "PATIENCE", 0.05)
     server = served(helios_server_connections=1, helios_pool_timeout=30)
     holder, waiter = server.connect(autocommit=False), server.connect()
     told: list[str] = []
@@ -72,20 +72,6 @@ def test_who_waits_is_told_so(served: Callable[..., Served], monkeypatch: pytest
     thread.join()
     assert len(told) == 1
     assert "waiting for a server connection of pool" in told[0]
-
-
-def test_a_login_takes_a_minute_at_most(
-    served: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(link, "LOGIN", 0.05)
-    server = served()
-    with raw(server) as sock:
-        answer = b""
-        while data := sock.recv(4096):
-            answer += data
-    assert b"canceling authentication due to timeout" in answer
-    monkeypatch.undo()
-    assert server.connect().execute("SELECT 1").fetchone() == (1,)
 
 
 def test_a_temporary_table_stays_with_its_client(served: Callable[..., Served]) -> None:

@@ -2,49 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from subprocess import PIPE
-from typing import Any
 
 import psycopg
 import pytest
 
-Start = Callable[..., "subprocess.Popen[str]"]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Start it, listening in ``tmp_path``; killed behind the test if it still runs."""
-    running = []
-
-    def started(*arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "heliosproxy", "serve", *arguments]
-        quick = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        process = subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=quick)
-        running.append(process)
-        return process
-
-    yield started
-    for process in running:
-        process.kill()
-        process.communicate()
-
-
-def connect(folder: Path, dsn: str, **keywords: Any) -> psycopg.Connection[Any]:
-    given = psycopg.conninfo.conninfo_to_dict(dsn)
-    return psycopg.connect(
-        host=str(folder), port=5432, user=given["user"], dbname=given["dbname"], **keywords
-    )
-
-
-def ready(process: subprocess.Popen[str]) -> None:
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("listening on ")
+from tests.server.processes import Start, connect, ready
 
 
 def test_it_serves_a_database_and_ends_with_sigterm(start: Start, dsn: str, tmp_path: Path) -> None:

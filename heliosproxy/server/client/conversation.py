@@ -16,13 +16,15 @@ import psycopg
 from ...call import Call
 from ...drivers.aio import drive
 from ...effects import Control, Effect, Follow, Lease
+from ...sql.statement import TransactionOp as Op
 from ...state import refusals
 from ...state.transaction import LOCAL, Status
 from ..protocol import frontend
 from ..protocol.errors import ProtocolViolation
 from . import replies, swift
-from .plan import BIND, PARSE, Frame, Plan, of_batch, of_function_call, of_query
-from .sending import Sending
+from .commands import Commands
+from .plan import BIND, PARSE, Frame, Plan, of_batch, of_function_call, of_query, of_read
+from .settling import HELD
 from .told import suspects
 
 if TYPE_CHECKING:
@@ -32,16 +34,13 @@ logger = logging.getLogger("heliosproxy.server")
 
 QUERY, SYNC, FLUSH, CALL, TERMINATE = b"QSHFX"
 COPY_DATA, COPY_DONE, COPY_FAIL = b"dcf"
-PATIENCE = 5.0
-"""Seconds in the queue after which a client is told that it waits (hazards/wire.md, 12)."""
-
 _EXTENDED = frozenset(b"PBDEC")
 _COPYING = frozenset(b"dcf")
 _OF_DATABASES = frozenset({"DROP DATABASE", "ALTER DATABASE", "CREATE DATABASE"})
 """What PostgreSQL refuses, or some of it, while anybody is connected to the database; the proxy would always be."""
 
 
-class Conversation(Sending):
+class Conversation(Commands):
     """One client after its login; the `Edge` of its session."""
 
     def pump(self) -> None:
@@ -70,7 +69,7 @@ class Conversation(Sending):
         if not inbox:
             self.rested()
 
-    def swiftly(self, data: bytes) -> bool:
+    def whole(self, data: bytes) -> bool:
         """Whether *data*, all that was read and nothing before it, could be taken as a whole."""
         if self.busy or self._batch or self._skipping or self._closed or self.own_names:
             return False
@@ -87,10 +86,10 @@ class Conversation(Sending):
             return True
         if kind not in (PARSE, BIND) or self.encoding != "utf-8":
             return False
-        plan = swift.plan(self, data)
-        if plan is None:
+        batch = swift.read(self, data)
+        if batch is None:
             return False
-        self._begin(plan)
+        self._begin(of_read(data, batch[4].known, batch))
         return True
 
     def rested(self) -> None:
@@ -178,10 +177,18 @@ class Conversation(Sending):
                 if entry is not None and (results := session.answer(call, entry)) is not None:
                     self._answered(plan, results)
                     return
-            if plan.message and self._settled_here(call):
+            if not call.quiet and (self._settled_here(plan, call) or self._own_affair(plan, call)):
                 return
             if not call.quiet and call.statement is not None and call.statement.verb in _OF_DATABASES:
                 self.link.service.vacate(call.statement.text)
+            self._proceed(plan)
+        except psycopg.Error as error:
+            self._refuse(plan, error)
+
+    def _proceed(self, plan: Plan) -> None:
+        """Bring *plan* to a server."""
+        session, call = self.session, plan.calls[0]
+        try:
             self._plan = plan
             for hook in session.path.begin:
                 if (steps := hook(session, call)) is not None:
@@ -190,40 +197,48 @@ class Conversation(Sending):
             if session.server is None:
                 server = session.pool.try_lease(session.settings.signature)
                 if server is None:
-                    self._wait()
+                    self._queue()
                     return
                 session.take(server, self)
+            elif self.home.paused and self.at_rest:
+                self._waiter = HELD
+                self.home.held[self._unheld] = None
+                return
             self._transmit(plan)
         except psycopg.Error as error:
             self._refuse(plan, error)
 
-    def _wait(self) -> None:
+    def _unheld(self) -> None:
+        plan: Any = self._plan
+        self._waiter = None
+        try:
+            self._transmit(plan)
+        except psycopg.Error as error:
+            self._refuse(plan, error)
+            self.pump()
+
+    def _queue(self) -> None:
         """Queue for a server connection."""
+        self._waiter = self.session.pool.queue(self.session.settings.signature, self)
+        self.home.watch()
+
+    def still_waiting(self) -> None:
+        """Tell the client why nothing comes (hazards/wire.md, 12)."""
         pool = self.session.pool
-        waiter = self._waiter = pool.queue(self.session.settings.signature, self._granted)
-        loop, seconds = asyncio.get_running_loop(), pool.options.timeout
-        if seconds > PATIENCE:
-            self._timer = loop.call_later(PATIENCE, self._still_waiting, waiter, seconds - PATIENCE)
-        else:
-            self._timer = loop.call_later(seconds, self._granted, waiter)
-
-    def _still_waiting(self, waiter: Any, seconds: float) -> None:
-        """Tell the client why nothing comes; it waits *seconds* more at most."""
-        if waiter is self._waiter:
-            pool = self.session.pool
-            self.write(
-                replies.notice(
-                    f"waiting for a server connection of pool {pool.name}: all are in use,"
-                    f" and the wait ends after {pool.options.timeout:g} seconds"
-                )
+        self.write(
+            replies.notice(
+                f"waiting for a server connection of pool {pool.name}: all are in use,"
+                f" and the wait ends after {pool.options.timeout:g} seconds"
             )
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._granted, waiter)
+        )
 
-    def _granted(self, waiter: Any) -> None:
+    def granted(self, waiter: Any) -> None:
         """The wait is over, whichever way."""
         if waiter is not self._waiter:
             return
-        self._stop_waiting()
+        self._waiter = None
+        if self._passage is not None:
+            self._plan, self._passage = self._passage.plan(), None
         session, plan = self.session, self._plan
         if plan is None:
             raise AssertionError("nobody waits without a plan")
@@ -289,15 +304,19 @@ class Conversation(Sending):
             session.tx.queried = True
         self._plan = None
         parsed = b""
-        if plan.swift is not None and plan.swift.parsed:
-            self.statements[b""] = plan.swift.prepared
+        if plan.swift is not None and plan.swift[1]:
+            self.statements[b""] = plan.swift[4]
             parsed = replies.PARSE_COMPLETE
         for op in plan.ops:
             if op.kind == PARSE and op.prepared is not None:
                 self.statements[op.name] = op.prepared
                 parsed = replies.PARSE_COMPLETE
         self._observe(plan, None)
-        self.write(b"".join((parsed, *(result.data for result in results), self._ready())))
+        self.home.queries += 1
+        self.home.hits += 1
+        data = b"".join((parsed, *(result.data for result in results), self._ready()))
+        self.home.sent += len(data)
+        self.write(data)
 
     def _answer_locally(self, plan: Plan) -> None:
         out = []
@@ -311,11 +330,17 @@ class Conversation(Sending):
             out.append(self._ready())
         self.write(b"".join(out))
 
-    def _settled_here(self, call: Call) -> bool:
+    def _settled_here(self, plan: Plan, call: Call) -> bool:
         """BEGIN, COMMIT and ROLLBACK where no server has to be asked; whether it was one."""
         session, statement = self.session, call.statement
         transaction = None if statement is None else statement.transaction
-        if transaction is None or transaction.chain or statement is None or statement.parts:
+        if (
+            transaction is None
+            or transaction.chain
+            or not plan.message
+            or statement is None
+            or statement.parts
+        ):
             return False
         then = LOCAL.get((session.tx.status, transaction.op))
         if then is None or transaction.options.get("isolation", "read committed") not in replies.LAZY:
@@ -323,7 +348,7 @@ class Conversation(Sending):
         if then is Status.PROMISED:
             session.tx.promise(bytes(call.query))
         else:
-            session.local(then)
+            session.local(then, committed=transaction.op is not Op.ROLLBACK)
         self.write(replies.completed(statement) + self._ready())
         return True
 

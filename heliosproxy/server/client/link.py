@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from ..keepalive import keep_alive
 from ..login.certificates import subject_cn
 from ..login.errors import LoginRefused
 from ..protocol import backend, frontend, limits
@@ -17,15 +20,18 @@ from ..protocol.errors import ProtocolViolation
 from ..protocol.frames import Frames
 from . import replies
 from .conversation import Conversation
+from .secure import HANDSHAKE, SecureLine
 from .startup import Greeting, greeting
 
 if TYPE_CHECKING:
+    from ..console.console import Console
     from ..service import Service
+    from ..workers.doors import Taken
 
 logger = logging.getLogger("heliosproxy.server")
 
-LOGIN = HANDSHAKE = 60.0
-"""Seconds for a whole login, and for TLS in it: PostgreSQL's default authentication_timeout."""
+STANDING = 4
+"""Why nothing is read of a client: it is about to be given to another process."""
 
 MOST_WAITING = 1 << 18
 """Bytes of a client's messages that wait for their turn, before no more is read from it."""
@@ -36,11 +42,15 @@ class Link(asyncio.Protocol):
 
     Attributes:
         service: what serves it.
-        conversation: its ready phase; None before the login is complete.
+        conversation: its ready phase, a `Conversation` or a `Console`; None before the login is complete.
         pid, key: what it was given for cancel requests.
         greeting: who it says it is; None before it said so.
         choked: it takes no more data for now.
         peer: its address, for people.
+        received: bytes of it since its login.
+        since: when it connected, seconds since the epoch.
+        address: its address without the port; "" on a Unix socket.
+        place: what it takes up of the limits; None before it logs in.
         local: it is on a Unix socket, where nothing is encrypted.
         encrypted: the SSLObject of its line; None = it is not encrypted.
         binding: hash of the certificate it can bind its login to; None = it cannot.
@@ -49,12 +59,15 @@ class Link(asyncio.Protocol):
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.conversation: Conversation | None = None
+        self.conversation: Any = None
         self.greeting: Greeting | None = None
         self.pid = 0
         self.key = b""
         self.choked = False
-        self.peer = ""
+        self.since = time.time()
+        self.received = 0
+        self.peer = self.address = ""
+        self.place: Taken | None = None
         self.local = False
         self.encrypted: Any = None
         self.binding: bytes | None = None
@@ -80,9 +93,14 @@ class Link(asyncio.Protocol):
         self.write = transport.write
         peer = transport.get_extra_info("peername")
         self.local = not isinstance(peer, tuple)
-        self.peer = "local" if self.local else f"{peer[0]}:{peer[1]}"
+        self.peer = "local"
+        if not self.local:
+            self.address, self.peer = str(peer[0]), f"{peer[0]}:{peer[1]}"
+            with suppress(OSError):  # it has gone meanwhile
+                keep_alive(transport.get_extra_info("socket"), self.service.keepalive)
         self.service.arrived(self)
-        self._deadline = asyncio.get_running_loop().call_later(LOGIN, self._too_late)
+        seconds = self.service.settings.login_timeout
+        self._deadline = asyncio.get_running_loop().call_later(seconds, self._too_late)
 
     def _too_late(self) -> None:
         self.refuse(ProtocolViolation("canceling authentication due to timeout", sqlstate="57014"))
@@ -93,12 +111,13 @@ class Link(asyncio.Protocol):
         if conversation is None:
             self._before_login(data)
             return
+        self.received += len(data)
         try:
             if (
-                len(data) > 5
-                and not conversation.inbox
+                not conversation.inbox
                 and not self._frames.middle
-                and conversation.swiftly(data)
+                and len(data) > 5
+                and (conversation.swiftly(data) or conversation.whole(data))
             ):
                 return
             conversation.inbox.extend(self._frames.feed(data))
@@ -147,11 +166,65 @@ class Link(asyncio.Protocol):
         for call in waiting:
             call()
 
+    def numbers(self) -> dict[str, Any]:
+        """What the console says of it."""
+        conversation, who = self.conversation, self.greeting
+        return {
+            "pid": self.pid,
+            "user": "" if who is None else who.user,
+            "database": "" if who is None else who.database,
+            "address": self.peer,
+            "connected": self.since,
+            "tls": ""
+            if self.encrypted is None
+            else f"{self.encrypted.version()}/{self.encrypted.cipher()[0]}",
+            **({} if conversation is None else conversation.numbers()),
+        }
+
     # -- for its conversation ------------------------------------------------------------------------
 
     def when_unchoked(self, call: Callable[[], None]) -> None:
         """Call *call* as soon as it takes data again."""
         self._unchoked.append(call)
+
+    @property
+    def served(self) -> bool:
+        """Whether it is let in, and not on the console."""
+        return isinstance(self.conversation, Conversation)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing of it, or for it, is in our hands: neither half a message nor data it has not taken."""
+        conversation = self.conversation
+        return (
+            not self._frames.middle
+            and not self._held & ~STANDING
+            and not self.choked
+            and (conversation is None or not conversation.inbox)
+            and not self.transport.is_closing()
+            and not self.transport.get_write_buffer_size()
+        )
+
+    def stand_still(self, still: bool) -> None:
+        """Read nothing more of it for a moment, to give it to another process; or, after all, do."""
+        if still:
+            self._hold(STANDING)
+        else:
+            self._go_on(STANDING)
+
+    def take_over(self, who: Greeting, pid: int, key: bytes, since: float) -> None:
+        """It comes from another process, which has let it in; until `start` its messages are kept."""
+        self.greeting, self.pid, self.key, self.since = who, pid, key, since
+        self._task = asyncio.current_task()
+
+    def start(self, conversation: Conversation | Console) -> None:
+        """It is let in: from now on *conversation* takes its messages."""
+        self._task = None
+        self._no_deadline()
+        self.conversation = conversation
+        early, self._early = b"".join(self._early), []
+        if early:
+            self.data_received(early)
 
     def hold_reading(self, hold: bool) -> None:
         """Read no more of it as long as the server takes no more."""
@@ -209,9 +282,13 @@ class Link(asyncio.Protocol):
             elif self._asleep is not None and not self._asleep.done():
                 self._asleep.set_result(None)
             return
+        direct = data[0] == HANDSHAKE and not self._startup and not self._asked and self.encrypted is None
         self._startup += data
         try:
-            self._packets()
+            if direct:
+                self._direct()
+            else:
+                self._packets()
         except ProtocolViolation as violation:
             self.refuse(violation)
         except Exception:  # a mistake of ours: nobody may wait for what will not come
@@ -250,29 +327,29 @@ class Link(asyncio.Protocol):
         if code == frontend.GSSENC_REQUEST or context is None or self.local:
             self.write(b"N")
             return
-        self.transport.pause_reading()
         self.write(b"S")
-        self._task = asyncio.get_running_loop().create_task(self._shake_hands(context))
+        self._secure(context, direct=False)
 
-    async def _shake_hands(self, context: ssl.SSLContext) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            transport: Any = await loop.start_tls(
-                self.transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE
-            )
-        except (OSError, ssl.SSLError) as error:
-            logger.info("TLS with %s failed: %s", self.peer, error)
-            self.transport.abort()
-            return
-        finally:
-            self._task = None
-        self.transport, self.write = transport, transport.write
-        self.encrypted = transport.get_extra_info("ssl_object")
+    def _direct(self) -> None:
+        """TLS begins with the first byte (``sslnegotiation=direct``)."""
+        context, first, self._startup = self.service.tls, self._startup, b""
+        if context is None or self.local:
+            where = "a Unix socket" if self.local else "a listener without server.tls_cert"
+            logger.info("%s began TLS directly, on %s: it was hung up on", self.peer, where)
+            self.transport.close()
+        else:
+            self._secure(context, direct=True).data_received(first)
+
+    def _secure(self, context: ssl.SSLContext, *, direct: bool) -> SecureLine:
+        line = SecureLine(self, self.transport, context, direct=direct)
+        self.transport, self.write = line, line.write
+        return line
+
+    def secured(self, session: ssl.SSLObject) -> None:
+        """The handshake is over."""
+        self.encrypted = session
         self.binding = self.service.binding
-        self.certificate = subject_cn(self.encrypted)
-        early, self._early = b"".join(self._early), []
-        if early:
-            self._before_login(early)
+        self.certificate = subject_cn(session)
 
     async def password(self) -> bytes:
         """The body of the next message, which must be a password, or a SASL message.
@@ -329,8 +406,4 @@ class Link(asyncio.Protocol):
         if self.transport.is_closing():
             conversation.close()
             return
-        self._no_deadline()
-        self.conversation = conversation
-        early, self._early = b"".join(self._early), []
-        if early:
-            self.data_received(early)
+        self.start(conversation)

@@ -11,9 +11,9 @@ from ..protocol.errors import ProtocolViolation
 from .statements import Portal, Prepared
 
 if TYPE_CHECKING:
+    from ..home import Known
     from .conversation import Conversation
-    from .settling import Settling
-    from .swift import Swift
+    from .swift import Fields
 
 PARSE, BIND, DESCRIBE, EXECUTE, CLOSE = b"PBDEC"
 STATEMENT, PORTAL = b"SP"
@@ -85,7 +85,7 @@ class Plan:
         ops: extended messages.
         sync: it ends in Sync (or is a Query), so ReadyForQuery follows.
         flush: it ends in Flush.
-        swift: of the commonest batch, instead of *ops*; else None.
+        swift: what is where in the commonest batch, instead of *ops*; else None.
         refused: the client's error behind *ops*, where it has made one that only we can see; else None.
     """
 
@@ -98,7 +98,7 @@ class Plan:
         self.sync = sync
         self.flush = False
         self.refused: ProtocolViolation | None = None
-        self.swift: Swift | None = None
+        self.swift: Fields | None = None
 
     @property
     def local(self) -> bool:
@@ -109,15 +109,15 @@ class Plan:
             and all(op.kind == CLOSE and op.frame[1][op.frame[2] + 5] == STATEMENT for op in self.ops)
         )
 
-    def in_full(self, conversation: Settling) -> None:
+    def in_full(self) -> None:
         """Make *ops* of what was read swiftly."""
-        swift: Any = self.swift
+        batch: Any = self.swift
         self.swift = None
-        data, bind, tail = swift.data, swift.bind, swift.tail
-        name = data[bind + 6 : swift.rest - 1]
-        if swift.parsed:
-            self.ops.append(Op(PARSE, (PARSE, data, 0, bind), b"", swift.prepared))
-        self.ops.append(Op(BIND, (BIND, data, bind, tail), name, swift.prepared, swift.rest))
+        data, bind, rest, tail, prepared = batch
+        name = data[bind + 6 : rest - 1]
+        if bind:
+            self.ops.append(Op(PARSE, (PARSE, data, 0, bind), b"", prepared))
+        self.ops.append(Op(BIND, (BIND, data, bind, tail), name, prepared, rest))
         if data[tail] == DESCRIBE:
             self.ops.append(Op(DESCRIBE, (DESCRIBE, data, tail, tail + 7), b"", None))
             tail += 7
@@ -133,14 +133,27 @@ def _call(text: bytes, kind: str = "execute") -> Call:
 def of_query(conversation: Conversation, frame: Frame) -> Plan:
     """The plan of a Query message."""
     _, buffer, start, end = frame
-    plan = Plan(True)
-    plan.message = buffer[start:end]
     text = frontend.parse_query(buffer, start, end)
-    call = _call(text)
-    known = conversation.home.known(text, conversation.encoding)
+    return of_read(buffer[start:end], conversation.home.known(text, conversation.encoding), None)
+
+
+def of_read(data: bytes, known: Known, batch: Fields | None) -> Plan:
+    """The plan of what was read whole: a Query, or the commonest batch."""
+    plan = Plan(True)
+    if batch is None:
+        plan.message = data
+        call = _call(data[5:-1])
+        if known.reads:
+            call.raw = ("Q", call.query)
+    else:
+        _, bind, rest, tail, prepared = batch
+        plan.swift = batch
+        call = _call(prepared.text)
+        call.bound = Bound((BIND, data, bind, tail))
+        if known.reads:
+            described = data[tail] == DESCRIBE
+            call.raw = ("B", prepared.text, prepared.types, data[rest:tail], described)
     call.statement, call.quiet = known.statement, known.quiet
-    if known.statement.kind is Kind.SELECT:
-        call.raw = ("Q", text)
     plan.calls.append(call)
     return plan
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 PARSE_COMPLETE = b"1\0\0\0\4"
 CLOSE_COMPLETE = b"3\0\0\0\4"
+BIND_COMPLETE = b"2\0\0\0\4"
+NO_DATA = b"n\0\0\0\4"
 _TUPLES_OK = 2  # PGRES_TUPLES_OK, for whom psycopg's results and these are alike
 _OVERHEAD = 120
 
@@ -89,6 +91,11 @@ def notice(text: str) -> bytes:
 def fatal(sqlstate: str, text: str, **more: str) -> bytes:
     """ErrorResponse that ends the connection; *more* are fields by code (``D=``, ``H=``)."""
     return _error("FATAL", sqlstate, text, **more)
+
+
+def overdue(text: str) -> bytes:
+    """ErrorResponse for a statement that the proxy has cancelled."""
+    return _error("ERROR", "57014", text)
 
 
 def severed(said: bytes) -> bytes:

@@ -11,7 +11,7 @@ from . import replies
 from .encode import Encoder
 from .plan import Plan
 from .settling import Settling
-from .swift import send as send_swiftly
+from .swift import for_server
 from .told import question, refuse, suspects
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Sending(Settling):
         exchange = Exchange(self, self._finished, synced=plan.sync)
         if (plan.message or plan.swift is not None) and (flight is None or not flight.begin):
             if plan.swift is not None:
-                send_swiftly(plan.swift, server, exchange, out)
+                out.append(for_server(plan.swift, server, exchange))
             else:
                 server.prepared.unnamed = None
                 exchange.simple = True
@@ -65,7 +65,7 @@ class Sending(Settling):
             server.send(b"".join(out) if len(out) > 1 else out[0])
             return
         if plan.swift is not None:
-            plan.in_full(self)
+            plan.in_full()
         exchange.coming = set()
         encoder = Encoder(self, server, exchange.coming)
         if flight is not None:
@@ -178,13 +178,17 @@ class Sending(Settling):
         plan: Any = self._plan
         if exchange.status != _IN_ERROR:
             self._exchange = None
-            self._transmit(
-                plan, asked=True
-            )  # an error comes again, then for the client and in its transaction
+            # An error comes again, then for the client and in its transaction.
+            self._transmit(plan, asked=True)
             return
         self._finished(exchange)
         self._say(plan, exchange.error)
         self.pump()
+
+    def settle(self, plan: Plan, exchange: Exchange) -> None:
+        """The answer to *plan*, which was sent on the short way, is complete."""
+        self._plan = plan
+        self._finished(exchange)
 
     def _finished(self, exchange: Exchange) -> None:
         """ReadyForQuery came: settle, before the client learns that it is over."""
@@ -195,9 +199,10 @@ class Sending(Settling):
         if plan is None or server is None:
             return
         calls = plan.calls
+        self.home.queries += len(calls)
         status = _STATUS[exchange.status]
-        if plan.swift is not None and plan.swift.parsed:
-            self.statements[b""] = plan.swift.prepared  # though it failed: at worst it is parsed anew
+        if plan.swift is not None and plan.swift[1]:
+            self.statements[b""] = plan.swift[4]  # though it failed: at worst it is parsed anew
         if exchange.error:
             server.prepared.unnamed = None
             if len(calls) == 1:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...session import Session
 from ...state.transaction import Status
+from ..protocol import frontend
 from ..upstream.exchange import Exchange
 from . import replies
 from .plan import CLOSE, PARSE, STATEMENT, Frame, Op, Plan
@@ -18,7 +19,11 @@ from .told import learn
 
 if TYPE_CHECKING:
     from ..home import Home
+    from ..listen.ears import Ears
     from ..upstream.connection import Upstream
+
+HELD = object()
+"""Instead of a place in the queue: it has its server connection, and an operator has paused its database."""
 
 
 class Settling:
@@ -33,26 +38,28 @@ class Settling:
         fresh: what is being prepared (None: closed) in the plan that is under way.
         inbox: messages that wait for their turn.
         encoding: Python's name of its client_encoding.
+        ears: what it hears by the pool's listening connection; None where it hears nothing so.
     """
 
     def __init__(self, link: Any, home: Home, session: Session) -> None:
         self.link = link
         self.home = home
         self.session = session
-        self.statements: dict[bytes, Prepared] = {}
+        self.statements: dict[bytes, Prepared] = session.names
         self.portals: dict[bytes, Portal] = {}
         self.told: dict[bytes, tuple[Prepared, bytes]] = {}
         self.fresh: dict[bytes, Prepared | None] = {}
         self.inbox: deque[Frame] = deque()
         self.encoding = "utf-8"
         self.write = link.write
+        self.ears: Ears | None = None
         self._batch: list[Frame] = []
         self._plan: Plan | None = None
         self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
         self._waiter: Any = None  # its place in the queue for a server connection
+        self._passage: Any = None  # what goes the short way once its wait is over
         self._place: Any = None  # one that it may connect in
-        self._timer: asyncio.TimerHandle | None = None
         self._skipping = False
         self._closed = False
 
@@ -72,9 +79,78 @@ class Settling:
         return not self.busy and not self._batch and self.session.tx.status in (Status.IDLE, Status.PROMISED)
 
     @property
+    def movable(self) -> bool:
+        """Whether it holds nothing that another process could not have."""
+        session = self.session
+        free = not session.pins and session.server is None and self.ears is None
+        return free and session.tx.status is Status.IDLE
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for its turn, and has nothing under way."""
+        return self._waiter is not None
+
+    def numbers(self) -> dict[str, Any]:
+        """What the console says of it."""
+        server = self.session.server
+        return {
+            "state": self.state,
+            "server": 0 if server is None else server.backend_pid,
+            "pins": sorted(self.session.pins),
+            "prepared": len(self.statements),
+            "application_name": self.session.settings.values.get("application_name", "").strip("'"),
+        }
+
+    @property
+    def state(self) -> str:
+        """For people: ``idle``, ``active``, ``waiting``, ``idle in transaction``."""
+        if self.waits:
+            return "waiting"
+        if self.busy:
+            return "active"
+        return "idle" if self.session.tx.status is Status.IDLE else "idle in transaction"
+
+    @property
+    def rests(self) -> bool:
+        """Whether it is between two transactions, and takes what it has not asked for."""
+        return (
+            self._plan is None
+            and not self.busy
+            and not self._batch
+            and not self._skipping
+            and not self._closed
+            and self.session.tx.status is Status.IDLE
+            and not self.choked
+        )
+
+    @property
     def running(self) -> Upstream | None:
         """The server connection that runs something for the client; None when there is nothing to cancel."""
         return self.session.server if self._exchange is not None else None
+
+    @property
+    def worked_on(self) -> Exchange | None:
+        """What a server works on for the client; None = nothing, or it is the client's turn to send more of it."""
+        exchange = self._exchange
+        if exchange is None or exchange.synced or exchange.script or exchange.ahead or exchange.copying:
+            return exchange
+        return None
+
+    @property
+    def idle(self) -> bool:
+        """Whether all waits for the client."""
+        return self._task is None and self._waiter is None and self.worked_on is None
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the client has a transaction open, be it one that a batch without its Sync has begun."""
+        return self.session.tx.status is not Status.IDLE or self._exchange is not None
+
+    def hasten(self) -> None:
+        """Have the server tell what it has done of a batch without its Sync: by itself it would keep that back."""
+        exchange, server = self._exchange, self.session.server
+        if exchange is not None and not exchange.synced and not exchange.copying and not server.partial:
+            server.send(frontend.FLUSH)
 
     def give_back(self) -> None:
         """Give the server connection back, unless a transaction keeps it."""
@@ -101,6 +177,7 @@ class Settling:
 
     def server_gone(self, server: Upstream, exchanges: list[Exchange]) -> None:
         """The server connection died under us."""
+        self._unfold()
         session, plan, exchange = self.session, self._plan, self._exchange
         self._plan = self._exchange = None
         self.fresh.clear()
@@ -131,10 +208,17 @@ class Settling:
         if self._closed:
             return
         self._closed = True
+        self.home.proxy.ended(self.session)
+        self.home.received += self.link.received
         self.inbox.clear()
-        if self._waiter is not None:
+        if self.ears is not None:
+            self.ears.close()
+        if self._waiter is HELD:
+            self.home.held.pop(self._unheld, None)
+            self._waiter = None
+        elif self._waiter is not None:
             self.session.pool.give_up(self._waiter)
-            self._stop_waiting()
+            self._waiter = self._passage = None
         if self._task is not None:
             # By a callback, because a task that is cancelled before it began runs nothing of its own.
             self._task.add_done_callback(self._cancelled)
@@ -151,14 +235,14 @@ class Settling:
         if self.session.server is not None and self._exchange is None:
             self._retire()
 
-    def _stop_waiting(self) -> None:
-        self._waiter = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _unfold(self) -> None:
+        """What went the short way is to be looked at as what went the long one."""
+        if self._plan is None and self._exchange is not None and self._exchange.passing:
+            self._plan = self._exchange.plan()
 
     def _retire(self) -> None:
         """Give the server connection back as if new, or close it where it is in no state for that."""
+        self._unfold()
         session = self.session
         pinned = bool(session.pins)
         session.open = list(self._plan.calls) if self._plan is not None else []
@@ -215,6 +299,7 @@ class Settling:
     def parsed(self, name: bytes, prepared: Prepared) -> None:
         """The server accepted a Parse: the client's *name* stands for *prepared* now."""
         self.statements[name] = prepared
+        self.told.pop(name, None)
 
     def closed_statement(self, name: bytes) -> None:
         """The client has closed its statement *name*."""
@@ -249,4 +334,8 @@ class Settling:
 
     def pump(self) -> None:
         """Go on with what waits in `inbox`."""
+        raise NotImplementedError
+
+    def _unheld(self) -> None:
+        """An operator lets it go on."""
         raise NotImplementedError

@@ -38,27 +38,29 @@ def columns(description: bytes) -> bytes:
     return b"\0".join(found)
 
 
+def doubted(conversation: Settling, name: bytes, prepared: Prepared) -> bytes | None:
+    """The columns that the client was told of its statement *name*, where these may be others by now; else None."""
+    told = conversation.told.get(name)
+    session = conversation.session
+    # Nothing is executed in a failed transaction.
+    if told is None or told[0] is not prepared or session.tx.status is Status.FAILED:
+        return None
+    certain = not session.tx.ddl and prepared.columns == (session.pool.ddl_epoch, told[1])
+    return None if certain else told[1]
+
+
 def suspects(conversation: Settling, plan: Plan) -> list[tuple[Prepared, bytes]]:
     """The statements that *plan* executes and whose columns may be others than the client was told; with these."""
-    session = conversation.session
-    if session.tx.status is Status.FAILED:
-        return []  # nothing is executed
-    epoch, found = UNCERTAIN if session.tx.ddl else session.pool.ddl_epoch, []
-    for name, prepared in _bound(plan):
-        told = conversation.told.get(name)
-        if told is None or told[0] is not prepared:
-            continue
-        if epoch == UNCERTAIN or prepared.columns != (epoch, told[1]):
-            found.append((prepared, told[1]))
-    return found
+    pairs = ((prepared, doubted(conversation, name, prepared)) for name, prepared in _bound(plan))
+    return [(prepared, told) for prepared, told in pairs if told is not None]
 
 
 def _bound(plan: Plan) -> Iterator[tuple[bytes, Prepared]]:
     """The statements that *plan* binds and has not just prepared."""
-    swift: Any = plan.swift
-    if swift is not None:
-        if not swift.parsed:
-            yield swift.data[swift.bind + 6 : swift.rest - 1], swift.prepared
+    if plan.swift is not None:
+        data, bind, rest, _, prepared = plan.swift
+        if not bind:
+            yield data[6 : rest - 1], prepared
         return
     parsed: set[bytes] = set()
     for op in plan.ops:

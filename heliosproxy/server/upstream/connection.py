@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -59,7 +60,6 @@ class Upstream(Server):
     names_recur = True  # they are made of the text
 
     __slots__ = (
-        "__weakref__",
         "_frames",
         "_loop",
         "_paused",
@@ -139,6 +139,23 @@ class Upstream(Server):
     def orphan(self) -> None:
         self.gone = True
 
+    def numbers(self) -> dict[str, Any]:
+        """What the console says of it."""
+        key, holder = self.pool.key, self.holder
+        return {
+            "pid": self.backend_pid,
+            "user": key.user,
+            "database": key.database,
+            "node": key.node,
+            "state": "active" if self.leased else "idle",
+            "address": str(self.address),
+            "age": time.monotonic() - self.created_at,
+            "uses": self.uses,
+            "client": 0 if holder is None else holder.pid,
+            "prepared": len(self.prepared),
+            "tls": self.transport.get_extra_info("ssl_object") is not None,
+        }
+
     @contextmanager
     def kept(self) -> Iterator[None]:
         """A cancel request is under way: the connection is not given to anybody else meanwhile."""
@@ -204,7 +221,10 @@ class Upstream(Server):
                 if exchange.script is None and not exchange.ahead and exchange.client is not None:
                     tag = whole_reply(data)
                     if tag:
-                        self._whole(exchange, data, tag)
+                        if exchange.passing and data[-1] == self.status:
+                            exchange.land(self, data)
+                        else:
+                            self._whole(exchange, data, tag)
                         return
             self._take(self._frames.feed(data))
         except ProtocolViolation as violation:
@@ -228,6 +248,7 @@ class Upstream(Server):
         exchange.tee = None
         if exchange.prefix:
             data = exchange.prefix + data
+        client.home.sent += len(data)
         client.write(data)
         if client.inbox:
             client.pump()
@@ -245,6 +266,7 @@ class Upstream(Server):
                 if kind == NOTIFICATION and client is not None:
                     buffer = self._notification(buffer[start:end], client.pid)
                     start, end = 0, len(buffer)
+                    forward = client.ears is None or not client.ears.hears(buffer)
             elif exchange is None:
                 if kind == ERROR:
                     self.final = buffer[start:end]
@@ -299,6 +321,8 @@ class Upstream(Server):
         """Whether a message of a reply is forwarded."""
         if kind == ERROR:
             refusal = exchange.refusal if not exchange.script else b""
+            if exchange.overdue and backend.parse_error(buffer[start:end]).get("C") == "57014":
+                refusal = exchange.overdue
             if not exchange.error:
                 exchange.error = refusal or buffer[start:end]
             exchange.copying = False
@@ -386,9 +410,11 @@ class Upstream(Server):
             exchange.prefix = b""
         if len(out) == 1:
             buffer, start, end = out[0]
-            write(buffer if start == 0 and end == len(buffer) else buffer[start:end])
+            data = buffer if start == 0 and end == len(buffer) else buffer[start:end]
         else:
-            write(b"".join([buffer[start:end] for buffer, start, end in out]))
+            data = b"".join([buffer[start:end] for buffer, start, end in out])
+        client.home.sent += len(data)
+        write(data)
         if client.choked and not self._paused and not self.gone:
             self._paused = True
             self.transport.pause_reading()

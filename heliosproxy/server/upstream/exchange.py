@@ -70,6 +70,7 @@ class Exchange:
         copying: the server waits for COPY data of the client.
         copied: the client has ended its COPY data, and a Sync of its may follow that belongs to them.
         refusal: what the client gets instead of the error that we made the server report; b"" = none.
+        overdue: what the client gets instead of 57014: the proxy has cancelled it; b"" = it has not.
         tee: what was forwarded, for the cache; None = not wanted, or too much.
         room: bytes that *tee* may still take.
         tag: the last command tag; b"" before one came.
@@ -77,6 +78,7 @@ class Exchange:
         simple: it is that of a Query.
         queried: a Query ends it, behind extended messages without a Sync.
         status: the transaction status at its end: I, T or E; 0 before.
+        passing: it went the short way; see `heliosproxy.server.client.express`.
     """
 
     # Defaults of the class, because most of them stay untouched.
@@ -85,12 +87,16 @@ class Exchange:
     copying = False
     error = b""
     naming = b""
+    overdue = b""
+    passing = False
     prefix = b""
     queried = False
     refusal = b""
     room = 0
+    script: Script | None = None
     simple = False
     status = 0
+    synced = True
     tag = b""
     tee: list[bytes] | None = None
     coming: set[bytes] | None = None
@@ -107,6 +113,14 @@ class Exchange:
         self.done = done
         self.script = script
         self.synced = synced
+
+    def plan(self) -> Any:
+        """What the client wanted by it, where it is `passing`."""
+        raise NotImplementedError
+
+    def land(self, server: Any, data: bytes) -> None:
+        """*data* is the whole answer, where it is `passing`."""
+        raise NotImplementedError
 
     def keep(self, data: bytes) -> None:
         """Keep *data*, which was forwarded, if the cache wants it."""

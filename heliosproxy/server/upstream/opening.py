@@ -14,11 +14,12 @@ import psycopg
 
 from ...errors import UnsupportedError
 from ...sql.harmless import HARMLESS
+from ..keepalive import keep_alive
 from ..login import tls
 from ..login.certificates import end_point_hash
 from ..login.errors import LoginRefused
 from ..login.login import ServerLogin
-from ..login.targets import Destination, KeepAlive, Target
+from ..login.targets import Destination, Target
 from ..login.tls import UpstreamTls
 from ..protocol import backend, frontend
 from ..protocol.errors import ProtocolViolation
@@ -291,21 +292,7 @@ async def _connected(destination: Destination, target: Target) -> Dialogue:
         _, dialogue = await loop.create_unix_connection(Dialogue, _socket(target))
         return dialogue
     transport, dialogue = await loop.create_connection(Dialogue, target.hostaddr or target.host, target.port)
-    _keep_alive(transport.get_extra_info("socket"), destination.keepalive)
-    return dialogue
-
-
-def _keep_alive(sock: Any, wanted: KeepAlive) -> None:
+    sock = transport.get_extra_info("socket")
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if not wanted.on:
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    options = (
-        ("TCP_KEEPIDLE", wanted.idle),
-        ("TCP_KEEPINTVL", wanted.interval),
-        ("TCP_KEEPCNT", wanted.count),
-        ("TCP_USER_TIMEOUT", wanted.user_timeout),
-    )
-    for name, value in options:
-        if value is not None and hasattr(socket, name):  # not every system has them all
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    keep_alive(sock, destination.keepalive)
+    return dialogue

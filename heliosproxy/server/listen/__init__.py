@@ -1,0 +1,1 @@
+"""LISTEN for many clients by one connection."""

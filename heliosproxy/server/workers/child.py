@@ -1,0 +1,116 @@
+"""A worker, as its supervisor sees it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from math import inf
+
+from .lines import Lines, Message, line
+from .quota import Holder
+
+logger = logging.getLogger("heliosproxy.server")
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def fork(serve: Callable[[], None]) -> int:
+    """A new process that runs *serve* and ends; returns its number."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()  # else both would write what is in it
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        for which in SIGNALS:
+            signal.signal(which, signal.SIG_DFL)
+        serve()
+        status = 0
+    except BaseException:
+        logger.exception("a worker ends by an error")
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)  # what the supervisor wants done at its exit is not ours to do
+
+
+class Child:
+    """One worker process.
+
+    Attributes:
+        slot: its place among the workers; a newer one of the same place takes over from it.
+        serial: its number among all that ever were; its name in messages and in the console.
+        pid: of the process.
+        generation: of the configuration it serves.
+        line: to it.
+        holder: its part of the server connections; None = there is no cap.
+        since: when it was started, on the monotonic clock.
+        heard: when it last reported.
+        serving: it accepts clients, and nobody has told it to stop.
+        finishing: it was told to end.
+        deadline: when it is killed.
+    """
+
+    def __init__(
+        self, slot: int, serial: int, pid: int, generation: int, line_: socket.socket, holder: Holder | None
+    ) -> None:
+        self.slot = slot
+        self.serial = self.number = serial
+        self.pid = pid
+        self.generation = generation
+        self.line = line_
+        self.holder = holder
+        self.since = self.heard = time.monotonic()
+        self.serving = self.finishing = False
+        self.deadline = inf
+        self.unsent = bytearray()
+        self._lines = Lines()
+
+    def hear(self) -> list[Message] | None:
+        """What it has sent; None when its end of the line is closed."""
+        try:
+            data = self.line.recv(1 << 16)
+        except BlockingIOError:
+            return []
+        except OSError:
+            return None
+        return self._lines.feed(data) if data else None
+
+    def send(self, message: Message) -> None:
+        """Send *message*, as soon as it takes it; one that is stopped stops nobody else."""
+        self.unsent += line(message)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what it has not taken yet."""
+        with suppress(OSError):  # full, or gone: `hear` and `wait` find out
+            while self.unsent:
+                del self.unsent[: self.line.send(self.unsent)]
+
+    def finish(self, do: str, *args: object, within: float) -> None:
+        """Let it end by *do*; it is killed after *within* seconds."""
+        self.serving, self.finishing = False, True
+        self.deadline = time.monotonic() + within
+        self.send({"do": do, "args": args})
+
+    def kill(self) -> None:
+        """Kill it, as the last resort."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def ended(self) -> str:
+        """How it ended; "" while it runs."""
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        if not pid:
+            return ""
+        code = os.waitstatus_to_exitcode(status)
+        return f"killed by signal {-code}" if code < 0 else f"exit status {code}"

@@ -1,0 +1,153 @@
+"""Clients with nothing under way move to another process, their sockets with them: they notice nothing.
+
+What a client has is little, as long as it holds no server connection: its settings, its prepared statements, its key
+for cancel requests. A client whose line is encrypted cannot move (the keys of TLS are within OpenSSL), nor one that
+keeps its server connection (session mode, a pin); these stay where they are until they leave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import socket
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from ...errors import HeliosError
+from ..client.conversation import Conversation
+from ..client.link import Link
+from ..client.startup import Greeting
+from ..client.timed import client_of
+from ..console.console import Console
+from .doors import Away, FarDoors
+
+if TYPE_CHECKING:
+    from ..service import Service
+
+logger = logging.getLogger("heliosproxy.server")
+
+Maker = Callable[[Link], Conversation | Console]
+
+LARGEST = 128 * 1024
+"""Bytes of state that fit into one message between processes; a client with more prepared text stays."""
+
+
+def can_move(link: Link) -> bool:
+    """Whether another process could take *link* over now."""
+    conversation = link.conversation
+    return (
+        conversation is not None
+        and conversation.movable
+        and conversation.at_rest
+        and link.encrypted is None
+        and link.quiet
+    )
+
+
+def send(link: Link, line: socket.socket) -> bool:
+    """Give *link*, which stands still, away over *line*; False when that cannot be now, or at all."""
+    state = json.dumps(_packed(link)).encode()
+    if len(state) > LARGEST:
+        return False
+    try:
+        socket.send_fds(line, [state], [link.transport.get_extra_info("socket").fileno()])
+    except (BlockingIOError, OSError) as error:
+        if not isinstance(error, BlockingIOError):
+            logger.warning("a client could not move to another process: %s", error)
+        return False
+    if isinstance(link.place, Away):
+        link.place.leave_it()
+    link.transport.abort()  # the socket lives on in the other process
+    return True
+
+
+def receive(service: Service, line: socket.socket) -> list[asyncio.Task[None]]:
+    """Take over all clients that wait in *line*."""
+    tasks: list[asyncio.Task[None]] = []
+    while True:
+        try:
+            state, files, _, _ = socket.recv_fds(line, LARGEST, 1)
+        except BlockingIOError:
+            return tasks
+        if not files:
+            return tasks
+        client = socket.socket(fileno=files[0])
+        tasks.append(asyncio.get_running_loop().create_task(_adopt(service, client, json.loads(state))))
+
+
+def _packed(link: Link) -> dict[str, Any]:
+    conversation = link.conversation
+    who: Any = link.greeting
+    common = {
+        "user": who.user,
+        "database": who.database,
+        "minor": who.minor,
+        "begun_with": list(who.settings.items()),
+        "pid": link.pid,
+        "key": link.key.hex(),
+        "since": link.since,
+        "place": link.place.name if isinstance(link.place, Away) else None,
+    }
+    if isinstance(conversation, Console):
+        return {**common, "acts": conversation.acts}
+    return {
+        **common,
+        "settings": list(conversation.session.settings.values.items()),
+        "encoding": conversation.encoding,
+        "statements": [
+            [_text(part) for part in (name, prepared.text, prepared.types)]
+            for name, prepared in conversation.statements.items()
+        ],
+    }
+
+
+async def _maker(service: Service, who: Greeting, state: dict[str, Any]) -> Maker:
+    """What makes the conversation of a client that had *state* elsewhere."""
+    if "acts" in state:
+        return lambda link: Console(link, service, acts=state["acts"])
+    home = await service.home_of(who)
+
+    def made(link: Link) -> Conversation:
+        session = home.session(who.settings)
+        session.settings.go_on_with(MappingProxyType(dict(state["settings"])))
+        conversation = Conversation(link, home, session)
+        conversation.encoding = state["encoding"]
+        for name, text, types in state["statements"]:
+            conversation.statements[_bytes(name)] = conversation.prepared(_bytes(text), _bytes(types))
+        return conversation
+
+    return made
+
+
+async def _adopt(service: Service, client: socket.socket, state: dict[str, Any]) -> None:
+    client.setblocking(False)
+    begun_with = MappingProxyType(dict(state["begun_with"]))
+    who = Greeting(state["user"], state["database"], state["minor"], settings=begun_with)
+    try:
+        conversation = await _maker(service, who, state)
+
+        def made() -> Link:
+            link = client_of(service)
+            if state["place"] is not None and isinstance(service.doors, FarDoors):
+                link.place = service.doors.taken(state["place"])
+            link.take_over(who, state["pid"], bytes.fromhex(state["key"]), state["since"])
+            return link
+
+        _, link = await asyncio.get_running_loop().connect_accepted_socket(made, client)
+        service.links[link.pid] = link
+        service.timeouts.start()
+        link.start(conversation(link))
+    except (OSError, HeliosError) as error:
+        logger.warning("a client of database %s could not be taken over: %s", who.database, error)
+        client.close()
+
+
+def _text(data: bytes) -> str:
+    return base64.b85encode(data).decode()
+
+
+def _bytes(text: str) -> bytes:
+    return base64.b85decode(text)
