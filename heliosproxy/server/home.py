@@ -62,7 +62,6 @@ class Home:
     Attributes:
         proxy: whose pool it is.
         pool: the server connections.
-        database: its name.
         control: what `Proxy.control` needs to reach the same database.
         session_mode, statement_mode: as in ``pool.mode``.
         reported: what the server reports to a session that has set nothing, by name; empty before the first login.
@@ -85,7 +84,6 @@ class Home:
         self.proxy = proxy
         self.pool = pool
         self.control = login
-        self.database: str = login[1]["dbname"]
         self.session_mode = mode == "session"
         self.statement_mode = mode == "statement"
         self.reset = (proxy.config.pool.reset or "DISCARD ALL").encode()

@@ -326,7 +326,7 @@ class Service:
         if again:
             asyncio.get_running_loop().call_later(again[0], self.vacate, text, again[1:])
         for home in self.homes.values():
-            if home.database in text:
+            if home.pool.key.database in text:
                 while (server := home.pool.try_lease()) is not None:
                     home.pool.discard(server)
 

@@ -181,6 +181,7 @@ class Conversation(Commands):
                 return
             if not call.quiet and call.statement is not None and call.statement.verb in _OF_DATABASES:
                 self.link.service.vacate(call.statement.text)
+                self.link.service.peers.tell("others", "vacate", call.statement.text)
             self._proceed(plan)
         except psycopg.Error as error:
             self._refuse(plan, error)
