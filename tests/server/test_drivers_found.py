@@ -240,3 +240,14 @@ def test_who_waits_for_its_cancel_request_may_go_on(served: Callable[..., Served
                 assert request.recv(1) == b""
             client.sock.sendall(frontend.query(b"SELECT pg_sleep(0.01)"))
             assert not [message for message in client.until(b"Z") if message[:1] == b"E"]
+
+
+def test_deallocate_all_behind_ddl_in_the_same_transaction_prepares_anew(one_server: Served) -> None:
+    """psycopg sends it after every DROP and ALTER: its statements may be about what is no more."""
+    conn = one_server.connect(autocommit=False, prepare_threshold=0)
+    for _ in range(2):
+        conn.execute("CREATE TYPE found_mood AS ENUM ('good')")
+        conn.execute("CREATE TABLE found_days (mood found_mood)")
+        conn.execute("INSERT INTO found_days VALUES (%s::found_mood)", ("good",))
+        conn.execute("DROP TABLE found_days")
+        conn.execute("DROP TYPE found_mood")
