@@ -53,6 +53,7 @@ class Control:
             "resume": self.resume,
             "servers": self.servers,
             "stay_paused": self.stay_paused,
+            "vacate": service.vacate,
         }
 
     def is_paused(self, database: str) -> bool:

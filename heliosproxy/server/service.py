@@ -8,7 +8,7 @@ import logging
 import secrets
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -318,28 +318,49 @@ class Service:
             conversation.give_back()
         return reported
 
+    def vacate(self, text: str, again: Sequence[float] = (0.2, 0.8, 2.0)) -> None:
+        """Close what is idle in the databases that *text* names: it is about to want one without sessions.
+
+        PostgreSQL waits five seconds for those that are leaving, so clients of ours may leave a little later, too.
+        """
+        if again:
+            asyncio.get_running_loop().call_later(again[0], self.vacate, text, again[1:])
+        for home in self.homes.values():
+            if home.pool.key.database in text:
+                while (server := home.pool.try_lease()) is not None:
+                    home.pool.discard(server)
+
     # -- cancel --------------------------------------------------------------------------------------
 
-    def cancel(self, pid: int, key: bytes) -> None:
-        """Cancel what the client with this process number runs, if *key* is its own; it may be another worker's."""
-        if not self.cancel_here(pid, key.hex()):
-            self.peers.tell("others", "cancel", pid, key.hex())
+    def cancel(self, pid: int, key: bytes, done: Callable[[], None]) -> None:
+        """Cancel what the client with this process number runs, if *key* is its own; it may be another worker's.
 
-    def cancel_here(self, pid: int, key: str) -> bool:
+        *done* is called when it is delivered: who waits for that must not have its next statement cancelled. Of
+        another worker nobody knows when it is.
+        """
+        if not self.cancel_here(pid, key.hex(), done):
+            self.peers.tell("others", "cancel", pid, key.hex())
+            done()
+
+    def cancel_here(self, pid: int, key: str, done: Callable[[], None] | None = None) -> bool:
         """As `cancel`, in this process; whether the client is here. *key* is in hexadecimal."""
         link = self.links.get(pid)
         if link is None or not hmac.compare_digest(link.key.hex(), key) or link.conversation is None:
             return False
         server = link.conversation.running
         if server is not None:
-            self.cancel_on(server)
+            self.cancel_on(server, done)
+        elif done is not None:
+            done()
         return True
 
-    def cancel_on(self, server: Upstream) -> None:
-        """Cancel what *server* runs now."""
+    def cancel_on(self, server: Upstream, done: Callable[[], None] | None = None) -> None:
+        """Cancel what *server* runs now; *done* is called when the request is delivered."""
         task = asyncio.get_running_loop().create_task(self._cancel(server))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if done is not None:
+            task.add_done_callback(lambda _: done())
 
     async def _cancel(self, server: Upstream) -> None:
         with server.kept():

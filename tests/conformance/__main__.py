@@ -2,8 +2,9 @@
 
 Without arguments what packages ship (DB-API 2.0). With ``--psycopg PATH`` (its git repository, or a copy of
 the tag) psycopg's own suite as well: first with stock psycopg, whose results are kept for later runs in the
-same set-up, then with heliosproxy's classes in the place of psycopg's. The exit status is 0 when nothing
-fails but what known_failures.py lists.
+same set-up, then with heliosproxy's classes in the place of psycopg's, and through the server. ``--psycopg2
+PATH`` and ``--asyncpg PATH`` run the suites of these drivers, directly and through the server. The exit status
+is 0 when nothing fails but what known_failures.py lists.
 
 Arguments it does not know go to pytest, for a part of the suite with output on the terminal:
 
@@ -24,7 +25,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .known_failures import RACES, bar, known_failures, pinned_bar
-from .runner import SuiteError, cache_dir, log_file, run_suite, setup_key, suite_at
+from .runner import WIRE, log_file, run_suite
+from .suites import PSYCOPG, SUITES, Suite, SuiteError, cache_dir
 from .verdict import BAD, Run, Verdict, judge
 
 
@@ -34,32 +36,49 @@ def main() -> int:
     options, arguments = _parser().parse_known_args()
     if options.select:
         arguments += ["-k", options.select]
-    variants = options.mode or ["session", "transaction", "wire-session", "wire-transaction"]
+    given = [(suite, vars(options)[suite.name]) for suite in SUITES if vars(options)[suite.name]]
     good = True
-    if not options.psycopg or not options.mode:
+    if not given or not options.mode:
         good = _packaged()
-    if not options.psycopg:
-        _say("psycopg's own suite was not run: --psycopg PATH, or make conformance PSYCOPG=path")
+    if not given:
+        _say("no driver's own suite was run: --psycopg PATH, or make conformance PSYCOPG=path")
         return 0 if good else 1
-    try:
-        suite = suite_at(options.psycopg)
-    except SuiteError as error:
-        _say(str(error))
-        return 2
-    stock = _baseline(suite, options.stock or "stock" in variants, arguments)
-    _show(stock, None)
-    ours = [variant for variant in variants if variant != "stock"]
-    if options.jobs > 1:
-        with ThreadPoolExecutor(options.jobs) as pool:
-            runs = list(pool.map(lambda variant: _run(suite, variant, arguments), ours))
-    else:  # in this thread, so that a signal ends it
-        runs = [_run(suite, variant, arguments) for variant in ours]
-    verdicts = [_judge(stock, run) for run in runs]
-    for run, verdict in zip(runs, verdicts, strict=True):
-        _show(run, verdict)
+    summaries: list[dict[str, object]] = []
+    for suite, path in given:
+        try:
+            folder = suite.at(path)
+        except SuiteError as error:
+            _say(str(error))
+            return 2
+        variants = _asked(suite, options.mode)
+        stock = _baseline(suite, folder, options.stock or "stock" in variants, arguments)
+        _show(stock, stock, None)
+        summaries.append(_summary(stock, None))
+        ours = [variant for variant in variants if variant != "stock"]
+
+        def run(variant: str, suite: Suite = suite, folder: Path = folder) -> Run:
+            return _run(suite, folder, variant, arguments)
+
+        if options.jobs > 1:
+            with ThreadPoolExecutor(options.jobs) as pool:
+                runs = list(pool.map(run, ours))
+        else:  # in this thread, so that a signal ends it
+            runs = [run(variant) for variant in ours]
+        for each in runs:
+            verdict = _judge(stock, each)
+            _show(each, stock, verdict)
+            summaries.append(_summary(each, verdict))
+            good = good and verdict.good
     if options.json:
-        print(json.dumps([_summary(stock, None), *map(_summary, runs, verdicts)], indent=1))
-    return 0 if good and all(verdict.good for verdict in verdicts) else 1
+        print(json.dumps(summaries, indent=1))
+    return 0 if good else 1
+
+
+def _asked(suite: Suite, modes: list[str] | None) -> list[str]:
+    """The variants to run: of a driver that heliosproxy has no classes of, those of the server alone."""
+    if modes is None:
+        return list(suite.variants)
+    return [mode for mode in modes if suite is PSYCOPG or mode == "stock" or mode.startswith(WIRE)]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,17 +88,21 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--psycopg", type=Path, metavar="PATH", help="psycopg's repository, or a copy of its tag"
-    )
+    for suite in SUITES:
+        parser.add_argument(
+            f"--{suite.name}",
+            type=Path,
+            metavar="PATH",
+            help=f"{suite.name}'s repository, or a copy of tag {suite.tag}: {', '.join(suite.archived)}",
+        )
     parser.add_argument(
         "--mode",
         type=_variants,
         help="session, transaction, both, wire-session, wire-transaction (through our server), stock, thin, or"
         " variants separated by commas, such as transaction+cache,session+stock-cursors; without it: these"
-        " four, and the packaged suites",
+        " four (of other drivers the two of the server), and the packaged suites",
     )
-    parser.add_argument("--stock", action="store_true", help="run stock psycopg anew, whatever is kept")
+    parser.add_argument("--stock", action="store_true", help="run the baseline anew, whatever is kept")
     parser.add_argument("--select", metavar="EXPR", help="pytest's -k")
     parser.add_argument("--jobs", type=int, default=1, help="variants run at the same time (default 1)")
     parser.add_argument("--json", action="store_true", help="the verdict as JSON on standard output")
@@ -102,20 +125,21 @@ def _packaged() -> bool:
     return subprocess.run(command, stdout=sys.stderr).returncode == 0
 
 
-def _baseline(suite: Path, anew: bool, arguments: Sequence[str]) -> Run:
-    """Stock psycopg's results: the kept ones, or those of a run now. A part of the suite is not kept."""
-    file = cache_dir() / f"stock-{setup_key(suite)}.json"
+def _baseline(suite: Suite, folder: Path, anew: bool, arguments: Sequence[str]) -> Run:
+    """The stock driver's results: the kept ones, or those of a run now. A part of the suite is not kept."""
+    file = cache_dir() / f"{suite.label('stock')}-{suite.setup_key(folder)}.json"
     if file.exists() and not anew:
         return Run.from_json(json.loads(file.read_text()))
-    run = _run(suite, "stock", arguments)
+    run = _run(suite, folder, "stock", arguments)
     if run.whole and not run.cut_short:
         file.write_text(json.dumps(run.to_json()))
     return run
 
 
-def _run(suite: Path, variant: str, arguments: Sequence[str]) -> Run:
-    _say(f"{variant}: running" + ("" if arguments else f", log: {log_file(variant)}"))
-    return run_suite(suite, variant, arguments)
+def _run(suite: Suite, folder: Path, variant: str, arguments: Sequence[str]) -> Run:
+    label = suite.label(variant)
+    _say(f"{label}: running" + ("" if arguments else f", log: {log_file(label)}"))
+    return run_suite(suite, folder, variant, arguments)
 
 
 def _judge(stock: Run, run: Run) -> Verdict:
@@ -123,11 +147,13 @@ def _judge(stock: Run, run: Run) -> Verdict:
     return judge(stock, run, known, bar(variant), races=RACES, pinned_bar=pinned_bar(variant))
 
 
-def _show(run: Run, verdict: Verdict | None) -> None:
+def _show(run: Run, stock: Run, verdict: Verdict | None) -> None:
     counts = ", ".join(f"{number} {outcome}" for outcome, number in run.counts.items())
     _say(f"{run.variant}: {counts} in {run.seconds:.0f} s")
     if verdict is None:
         return
+    ours, theirs = run.counts.get("passed", 0), stock.counts.get("passed", 0)
+    _say(f"  {ours} passes, {theirs} of the baseline: {ours - theirs:+d}")
     if run.pins is not None:
         _say(f"  pinned: {run.pinned:.1%} (at most {verdict.pinned_bar:.0%}) {json.dumps(run.pins)}")
     missing = [test for test in verdict.unlisted if verdict.failures[test].outcome == "missing"]
@@ -145,10 +171,10 @@ def _show(run: Run, verdict: Verdict | None) -> None:
     for key in verdict.stale:
         _say(f"  listed, but no such test: {key}")
     if verdict.raced:
-        _say(f"  not counted, as stock psycopg loses these races, too: {len(verdict.raced)}")
+        _say(f"  not counted, as the baseline loses these races, too: {len(verdict.raced)}")
     number = len(verdict.failures)
     _say(
-        f"  {number} failures that stock psycopg does not have ({number - len(verdict.unlisted)} listed,"
+        f"  {number} failures that the baseline does not have ({number - len(verdict.unlisted)} listed,"
         f" at most {verdict.bar}): {'good' if verdict.good else 'NOT GOOD'}"
     )
 

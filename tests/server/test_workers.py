@@ -243,6 +243,20 @@ def test_a_restart_loses_no_idle_client(workers: Callable[..., Served]) -> None:
     assert len(served.console("SHOW CLIENTS")) == 12
 
 
+def test_what_a_driver_was_told_holds_behind_a_restart(workers: Callable[..., Served]) -> None:
+    served = workers(2)
+    client, other = served.connect(), served.connect()
+    other.execute("CREATE TABLE told (n int)")
+    client.pgconn.prepare(b"t", b"SELECT * FROM told")
+    client.pgconn.describe_prepared(b"t")
+    before = {row["pid"] for row in served.workers()}
+    served.console("RESTART")
+    assert soon(lambda: not before & {row["pid"] for row in served.workers()})
+    other.execute("ALTER TABLE told ALTER n TYPE text")
+    result = client.pgconn.exec_prepared(b"t", None)
+    assert result.error_field(psycopg.pq.DiagnosticField.SQLSTATE) == b"0A000"
+
+
 def test_clients_that_work_all_the_time_survive_restarts(workers: Callable[..., Served]) -> None:
     served = workers(2)
     stop, failures, counts = threading.Event(), [], []

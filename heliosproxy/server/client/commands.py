@@ -61,7 +61,8 @@ class Commands(Express):
         if self.session.tx.status is Status.FAILED:
             return False
         if statement.name is None:
-            if self.session.pins:  # there may be statements of SQL's PREPARE
+            # There may be statements of SQL's PREPARE; and behind DDL of its own it means that plans are stale.
+            if self.session.pins or self.session.tx.ddl:
                 return False
             if answer := _answer(plan, b"DEALLOCATE ALL"):
                 self.statements.clear()

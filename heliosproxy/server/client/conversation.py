@@ -25,6 +25,7 @@ from . import replies, swift
 from .commands import Commands
 from .plan import BIND, PARSE, Frame, Plan, of_batch, of_function_call, of_query, of_read
 from .settling import HELD
+from .told import suspects
 
 if TYPE_CHECKING:
     from ..upstream.connection import Upstream
@@ -35,6 +36,8 @@ QUERY, SYNC, FLUSH, CALL, TERMINATE = b"QSHFX"
 COPY_DATA, COPY_DONE, COPY_FAIL = b"dcf"
 _EXTENDED = frozenset(b"PBDEC")
 _COPYING = frozenset(b"dcf")
+_OF_DATABASES = frozenset({"DROP DATABASE", "ALTER DATABASE", "CREATE DATABASE"})
+"""What PostgreSQL refuses, or some of it, while anybody is connected to the database; the proxy would always be."""
 
 
 class Conversation(Commands):
@@ -125,10 +128,12 @@ class Conversation(Commands):
                 plan = of_batch(self, batch, sync)
                 plan.flush = not sync
                 self._begin(plan)
-        elif kind == QUERY:
-            self._begin(of_query(self, frame))
-        elif kind == CALL:
-            self._begin(of_function_call(self, frame))
+        elif kind in (QUERY, CALL):
+            if self._batch:
+                self.inbox.appendleft(frame)
+                self._unended()  # it came first, and is answered first
+            elif not self._skipping:
+                self._begin((of_query if kind == QUERY else of_function_call)(self, frame))
         elif kind == TERMINATE:
             self.link.close()
         elif kind & 0xFF not in _COPYING:  # of a COPY that has failed meanwhile: nobody waits for it
@@ -144,7 +149,7 @@ class Conversation(Commands):
             server.send(buffer[start:end])
             if kind in (COPY_DONE, COPY_FAIL):
                 exchange.copying = False
-                exchange.copied = exchange.script is not None
+                exchange.copied = exchange.script is not None and not exchange.queried
             elif kind == SYNC:
                 exchange.copied = False
         else:
@@ -154,6 +159,9 @@ class Conversation(Commands):
 
     def _begin(self, plan: Plan) -> None:
         session, call = self.session, plan.calls[0]
+        if self._exchange is not None and self._exchange.error:
+            self._more(plan)  # nothing of it is looked at
+            return
         try:
             for each in plan.calls:
                 refusals.check(session, each.statement, statement_mode=self.home.statement_mode)
@@ -164,13 +172,16 @@ class Conversation(Commands):
             if plan.local and not self.own_names:
                 self._answer_locally(plan)
                 return
-            if call.raw and session.path.lookup:
+            if call.raw and session.path.lookup and not (self.told and suspects(self, plan)):
                 entry = session.lookup(call)
                 if entry is not None and (results := session.answer(call, entry)) is not None:
                     self._answered(plan, results)
                     return
             if not call.quiet and (self._settled_here(plan, call) or self._own_affair(plan, call)):
                 return
+            if not call.quiet and call.statement is not None and call.statement.verb in _OF_DATABASES:
+                self.link.service.vacate(call.statement.text)
+                self.link.service.peers.tell("others", "vacate", call.statement.text)
             self._proceed(plan)
         except psycopg.Error as error:
             self._refuse(plan, error)
@@ -344,13 +355,19 @@ class Conversation(Commands):
 
     def _refuse(self, plan: Plan, error: psycopg.Error | OSError) -> None:
         """Tell the client of an *error* that no server has sent."""
+        if self._exchange is not None:
+            self._refuse_more(plan, replies.of_exception(error))
+            return
         self._plan = None
-        if self.session.server is not None and self._exchange is None and not self.session.pins:
+        if self.session.server is not None and not self.session.pins:
             self.give_back()
         self._say(plan, replies.of_exception(error))
         self._observe(plan, error)
 
     def _violated(self, violation: ProtocolViolation, *, ends: bool) -> None:
+        if self._exchange is not None and not violation.fatal:
+            self._refuse_more(Plan(ends), replies.error(violation))
+            return
         self.write(replies.error(violation))
         if violation.fatal:
             self.link.close()

@@ -57,7 +57,8 @@ class Encoder:
                 self._bind(op)
             elif op.prepared is not None and op.kind == DESCRIBE:
                 self.out.append(frontend.describe(STATEMENT, self._at_hand(op.prepared)))
-                self.script.append(Unit(True))
+                told = partial(self._conversation.described, op.name, op.prepared)
+                self.script.append(Unit(True, told=told))
             elif op.kind == CLOSE and op.frame[1][op.frame[2] + 5] == STATEMENT:
                 self.script.append(
                     Insert(CLOSE_COMPLETE, partial(self._conversation.closed_statement, op.name))

@@ -18,6 +18,7 @@ from . import replies
 from .plan import BIND, PARSE, Plan, of_read
 from .sending import Sending
 from .swift import PLAIN_TAIL, for_server, read
+from .told import doubted
 
 if TYPE_CHECKING:
     from ...call import Call
@@ -118,7 +119,7 @@ class Express(Sending):
                 return False
             _, bind, rest, tail, prepared = batch
             known = prepared.known
-            if not known.passing:
+            if not known.passing or (self.told and self._doubted(batch)):
                 return False
             if known.reads and home.peek is not None:
                 described = len(data) - tail != _PLAIN
@@ -158,7 +159,7 @@ class Express(Sending):
                 self._go(passage.plan())
                 return
             server.last = session
-        if server.ddl_epoch != session.pool.ddl_epoch:
+        if server.ddl_epoch != session.pool.ddl_epoch or (self.told and self._doubted(passage.batch)):
             self._go(passage.plan())
             return
         for hook in home.passing:
@@ -177,6 +178,13 @@ class Express(Sending):
             if batch[1]:
                 self.statements[b""] = batch[4]  # though it may fail: at worst it is parsed anew
             server.transport.write(for_server(batch, server, passage))
+
+    def _doubted(self, batch: Fields | None) -> bool:
+        """Whether the client may have been told of other columns than its statement has now."""
+        if batch is None or batch[1]:
+            return False
+        data, _, rest, _, prepared = batch
+        return doubted(self, data[6 : rest - 1], prepared) is not None
 
     def handed(self, server: Upstream) -> None:
         """The wait for a server connection is over: it has *server*."""

@@ -308,8 +308,7 @@ class Link(asyncio.Protocol):
                 self._encryption(code)
             elif code == frontend.CANCEL_REQUEST:
                 pid, key = frontend.parse_cancel(body)
-                self.service.cancel(pid, key)
-                self.transport.close()
+                self.service.cancel(pid, key, self.transport.close)
             else:
                 startup = frontend.parse_startup(body)
                 self.greeting = greeting(startup.version[1], startup.parameters)

@@ -67,7 +67,8 @@ def completed(statement: Statement) -> bytes:
 
 def error(violation: ProtocolViolation) -> bytes:
     """ErrorResponse for what a client did wrong."""
-    return _error("FATAL" if violation.fatal else "ERROR", violation.sqlstate, str(violation))
+    more = {"R": violation.routine} if violation.routine else {}
+    return _error("FATAL" if violation.fatal else "ERROR", violation.sqlstate, str(violation), **more)
 
 
 def of_exception(raised: psycopg.Error | OSError, severity: str = "ERROR") -> bytes:

@@ -6,25 +6,26 @@ from typing import TYPE_CHECKING, Any
 
 from ...state.transaction import Status
 from ..protocol import frontend
-from ..protocol.errors import ProtocolViolation
 from ..upstream.exchange import BEGIN_UNITS, Exchange, Insert
 from . import replies
 from .encode import Encoder
 from .plan import Plan
 from .settling import Settling
 from .swift import for_server
+from .told import question, refuse, suspects
 
 if TYPE_CHECKING:
     from ..upstream.connection import Upstream
 
+_IN_ERROR = ord("E")
 _STATUS = {ord("I"): Status.IDLE, ord("T"): Status.OPEN, ord("E"): Status.FAILED}
 
 
 class Sending(Settling):
     """Sends plans, and settles them."""
 
-    def _transmit(self, plan: Plan) -> None:
-        """Send *plan* on the server connection that the session holds."""
+    def _transmit(self, plan: Plan, *, asked: bool = False) -> None:
+        """Send *plan* on the server connection that the session holds; *asked*: what its columns are now."""
         session = self.session
         server: Upstream = session.server
         server.holder = self
@@ -41,6 +42,14 @@ class Sending(Settling):
                 server.send(message)
                 return
             out.append(server.ask(b";".join(flight.state), self._restored))
+        if self.told and (doubts := suspects(self, plan)):
+            if not asked:
+                out.append(question(self, doubts, self._asked))
+                self._exchange = server.exchanges[-1]
+                server.send(b"".join(out))
+                return
+            if any(prepared.columns[1] != told for prepared, told in doubts):
+                refuse(plan)
         exchange = Exchange(self, self._finished, synced=plan.sync)
         if (plan.message or plan.swift is not None) and (flight is None or not flight.begin):
             if plan.swift is not None:
@@ -91,13 +100,22 @@ class Sending(Settling):
 
     def _end(self, encoder: Encoder, exchange: Exchange, plan: Plan) -> None:
         if plan.refused is not None:
-            # The server must skip to the Sync as the client will: a Bind of no statement makes it.
-            encoder.out.append(frontend.bind_nothing(b"helios_refused"))
-            exchange.refusal = replies.error(plan.refused)
+            encoder.out.append(self._refusal(exchange, replies.error(plan.refused)))
         if plan.sync:
             encoder.out.append(frontend.SYNC)
         elif plan.flush:
             encoder.out.append(frontend.FLUSH)
+
+    def _refusal(self, exchange: Exchange, error: bytes) -> bytes:
+        """What makes the server skip to the Sync as the client will: a Bind of no statement."""
+        exchange.refusal = error
+        return frontend.bind_nothing(b"helios_refused")
+
+    def _refuse_more(self, plan: Plan, error: bytes) -> None:
+        """Messages behind a Flush that no server gets to see: their batch fails, and all of it is undone."""
+        exchange: Any = self._exchange
+        exchange.synced = plan.sync
+        self.session.server.send(self._refusal(exchange, error) + (frontend.SYNC if plan.sync else b""))
 
     def _inserted(self, insert: Any) -> bytes:
         if insert.done is not None:
@@ -109,12 +127,8 @@ class Sending(Settling):
         """Messages behind a Flush, in the same exchange."""
         exchange: Any = self._exchange
         session, server = self.session, self.session.server
-        if plan.message:
-            raise ProtocolViolation(
-                "a Query in the middle of an extended batch is not supported: send Sync first"
-            )
         if exchange.error:
-            if plan.sync:
+            if plan.sync and not plan.message:
                 exchange.synced = True
                 server.send(frontend.SYNC)
             return
@@ -123,6 +137,11 @@ class Sending(Settling):
             if each.kind != "command":
                 session.compose(each, b"")
                 current.calls.append(each)
+        if plan.message:  # it ends what Sync would have ended
+            server.prepared.unnamed = None
+            exchange.queried = exchange.synced = True
+            server.send(plan.message)
+            return
         encoder = Encoder(self, server, exchange.coming)
         waiting = bool(exchange.script) or exchange.ahead
         encoder.ops(plan)
@@ -153,6 +172,18 @@ class Sending(Settling):
         else:
             server.last = self.session
             self._transmit(plan)
+
+    def _asked(self, exchange: Exchange) -> None:
+        """A server has said what the columns of a statement are now, or that there is no such statement any more."""
+        plan: Any = self._plan
+        if exchange.status != _IN_ERROR:
+            self._exchange = None
+            # An error comes again, then for the client and in its transaction.
+            self._transmit(plan, asked=True)
+            return
+        self._finished(exchange)
+        self._say(plan, exchange.error)
+        self.pump()
 
     def settle(self, plan: Plan, exchange: Exchange) -> None:
         """The answer to *plan*, which was sent on the short way, is complete."""

@@ -15,6 +15,7 @@ from ..upstream.exchange import Exchange
 from . import replies
 from .plan import CLOSE, PARSE, STATEMENT, Frame, Op, Plan
 from .statements import Portal, Prepared
+from .told import learn
 
 if TYPE_CHECKING:
     from ..home import Home
@@ -33,6 +34,7 @@ class Settling:
         home: its pool.
         session: its state on the path.
         statements, portals: what it has prepared and bound, by its own names.
+        told: statements that were described to it, by its own names, with the columns it was told.
         fresh: what is being prepared (None: closed) in the plan that is under way.
         inbox: messages that wait for their turn.
         encoding: Python's name of its client_encoding.
@@ -45,6 +47,7 @@ class Settling:
         self.session = session
         self.statements: dict[bytes, Prepared] = session.names
         self.portals: dict[bytes, Portal] = {}
+        self.told: dict[bytes, tuple[Prepared, bytes]] = {}
         self.fresh: dict[bytes, Prepared | None] = {}
         self.inbox: deque[Frame] = deque()
         self.encoding = "utf-8"
@@ -296,10 +299,16 @@ class Settling:
     def parsed(self, name: bytes, prepared: Prepared) -> None:
         """The server accepted a Parse: the client's *name* stands for *prepared* now."""
         self.statements[name] = prepared
+        self.told.pop(name, None)
 
     def closed_statement(self, name: bytes) -> None:
         """The client has closed its statement *name*."""
         self.statements.pop(name, None)
+        self.told.pop(name, None)
+
+    def described(self, name: bytes, prepared: Prepared, description: bytes) -> None:
+        """A server has described its statement *name*."""
+        self.told[name] = prepared, learn(self, prepared, description)
 
     def shown(self, name: bytes) -> str:
         """*name* as text, for a message."""

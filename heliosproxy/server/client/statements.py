@@ -25,15 +25,17 @@ class Prepared:
         known: what is known of the text.
         name: under which a server knows it.
         uses: how often it was bound while it was unnamed.
+        columns: of its result as a server described it last, and the `ddl_epoch` of that server.
     """
 
-    __slots__ = ("known", "name", "text", "types", "uses")
+    __slots__ = ("columns", "known", "name", "text", "types", "uses")
 
     def __init__(self, text: bytes, types: bytes, search_path: str, known: Known) -> None:
         self.text = text
         self.types = types
         self.known = known
         self.uses = 0
+        self.columns = (-1, b"")
         # What its names mean depends on the search_path, and so may the columns of its result.
         content = b"\0".join((text, types, search_path.encode(errors="surrogateescape")))
         # 128 bits: whoever finds two texts with one name can only confuse statements of his own database user.

@@ -327,6 +327,10 @@ class Upstream(Server):
                 exchange.error = refusal or buffer[start:end]
             exchange.copying = False
             exchange.tee = None
+            if exchange.queried and (exchange.script or exchange.ahead or refusal):
+                # The server skips the Query, too, up to a Sync that the client still owes.
+                exchange.synced = False
+                self._loop.call_soon(exchange.client.pump)
             if exchange.script:
                 exchange.script.clear()
             if exchange.ahead:
@@ -346,6 +350,8 @@ class Upstream(Server):
             exchange.copying = False
         elif kind in (COPY_IN, COPY_BOTH):
             exchange.copying = True
+            if exchange.client is not None:  # its data may be there already
+                self._loop.call_soon(exchange.client.pump)
         script = exchange.script
         if script is None:
             return True
@@ -356,6 +362,8 @@ class Upstream(Server):
             script.popleft()
             if unit.done is not None:
                 unit.done()
+            if unit.told is not None:
+                unit.told(buffer[start:end])
         forward: bool = unit.forward
         return forward
 

@@ -21,13 +21,20 @@ class Unit:
     Attributes:
         forward: the client has asked for it; else it is ours, and stays here.
         done: called when it has arrived, without error; None = nothing to do.
+        told: called then with the message that ends it; None = nobody wants it.
     """
 
-    __slots__ = ("done", "forward")
+    __slots__ = ("done", "forward", "told")
 
-    def __init__(self, forward: bool, done: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        forward: bool,
+        done: Callable[[], None] | None = None,
+        told: Callable[[bytes], object] | None = None,
+    ) -> None:
         self.forward = forward
         self.done = done
+        self.told = told
 
 
 class Insert:
@@ -69,6 +76,7 @@ class Exchange:
         tag: the last command tag; b"" before one came.
         error: the first ErrorResponse, whole; b"" = none came.
         simple: it is that of a Query.
+        queried: a Query ends it, behind extended messages without a Sync.
         status: the transaction status at its end: I, T or E; 0 before.
         passing: it went the short way; see `heliosproxy.server.client.express`.
     """
@@ -82,6 +90,7 @@ class Exchange:
     overdue = b""
     passing = False
     prefix = b""
+    queried = False
     refusal = b""
     room = 0
     script: Script | None = None

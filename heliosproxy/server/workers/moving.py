@@ -101,6 +101,7 @@ def _packed(link: Link) -> dict[str, Any]:
             [_text(part) for part in (name, prepared.text, prepared.types)]
             for name, prepared in conversation.statements.items()
         ],
+        "told": [[_text(name), _text(columns)] for name, (_, columns) in conversation.told.items()],
     }
 
 
@@ -117,6 +118,9 @@ async def _maker(service: Service, who: Greeting, state: dict[str, Any]) -> Make
         conversation.encoding = state["encoding"]
         for name, text, types in state["statements"]:
             conversation.statements[_bytes(name)] = conversation.prepared(_bytes(text), _bytes(types))
+        for name, columns in state["told"]:
+            if (prepared := conversation.statements.get(_bytes(name))) is not None:
+                conversation.told[_bytes(name)] = prepared, _bytes(columns)
         return conversation
 
     return made

