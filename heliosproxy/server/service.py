@@ -137,6 +137,11 @@ class Service:
         if link.place is not None:
             link.place.free()
 
+    @property
+    def busy(self) -> bool:
+        """Whether anybody is connected, if only to log in."""
+        return bool(self._everybody)
+
     async def drain(self, seconds: float, hurry: asyncio.Event) -> None:
         """Hang up on every client as soon as it has nothing under way; returns when none is left, or it is time."""
         end = asyncio.get_running_loop().time() + seconds

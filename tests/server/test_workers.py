@@ -307,7 +307,8 @@ def test_sighup_reads_the_file_again_and_idle_clients_notice_nothing(
     assert _config(served)["pool.timeout"] == "7s"
     file.write_text(text.replace("timeout = 7", "timeout = 8"))
     served.process.send_signal(signal.SIGHUP)
-    assert soon(lambda: _config(served)["pool.timeout"] == "8s")
+    assert soon(lambda: [row["generation"] for row in served.workers()] == [2, 2])
+    assert _config(served)["pool.timeout"] == "8s"
     assert client.execute("SHOW work_mem").fetchone() == ("99kB",)
     assert served.console("RELOAD") == []
     # What cannot change is refused by name, and so is a file that cannot be read; nothing changes then.

@@ -150,7 +150,8 @@ class Worker:
             standing = [link for link in service.links.values() if move and moving.can_move(link)]
             for link in standing:
                 link.stand_still(True)
-            if not service.links and not self._arriving:
+            # Those that are just logging in are not among the links.
+            if not service.busy and not self._arriving:
                 break
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), _LOOK_EVERY)
