@@ -9,11 +9,6 @@ from typing import Generic, TypeVar
 from .options import PoolOptions
 from .server import Server
 
-try:
-    from mypy_extensions import mypyc_attr
-except ImportError:  # nothing is compiled
-    from ..compiled import mypyc_attr
-
 S = TypeVar("S", bound=Server)
 
 SCAN = 8
@@ -29,7 +24,6 @@ class Grant(Enum):
     GONE = "it has left: timed out, cancelled, or served"
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Waiter(Generic[S]):
     """One request. Its grant stays here until it is used, so that it can always be handed on from here.
 

@@ -5,16 +5,10 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-try:
-    from mypy_extensions import mypyc_attr
-except ImportError:  # nothing is compiled
-    from ..compiled import mypyc_attr
-
 if TYPE_CHECKING:
     from .pool import Pool
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Server:
     """A server connection; the edge subclasses it. Whoever leases it is its only user until it is released.
 
