@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..sql.hint_values import checked
+from .ease import make as make_eased
 from .policy_verdict import Verdict
 
 if TYPE_CHECKING:
@@ -23,24 +24,18 @@ _OFF = {"cache": False}
 def make(stage: CacheStage) -> tuple[Callable[[Session, Call, Any], bool], Callable[[Session, Call], bool]]:
     """The hooks `plain` and `passing` of *stage*."""
     service = stage.service
-    clock, same, count = service.clock, service.versions.same, service.stats_.bypass
+    same, count, eased = service.versions.same, service.stats_.bypass, make_eased(stage)
 
     def plain(session: Session, call: Call, known: Any) -> bool:
-        ease = session.ease
+        ease = eased(session)
         if ease is None:
-            ease = session.ease = stage.ease(session)
-            if ease is None:
-                return False
-        number, book, look = ease
-        if book.look is not look or book.next_poll <= clock():
-            session.ease = None
             return False
         mark = known.mark
-        if mark is None or mark[0] != number:
+        if mark is None or mark[0] != ease[0]:
             verdict = stage.verdict(session, call)
             if verdict is None:
                 return False
-            mark = known.mark = number, _why(verdict)
+            mark = known.mark = ease[0], _why(verdict)
             known.past = mark[1] != ""
         reason = mark[1]
         if call.options is not None and reason is not None:

@@ -1,8 +1,6 @@
 """The whole of `lookup` and `answer` in one function, for the statement that is there and may be served.
 
-It says what `CacheStage.lookup` and `CacheStage.answer` would say, or nothing; they then find out why. What
-depends on the session alone is worked out once and kept in ``session.ease`` until the session does anything
-at a server.
+It says what `CacheStage.lookup` and `CacheStage.answer` would say, or nothing; they then find out why.
 """
 
 from __future__ import annotations
@@ -12,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import postgres
 from psycopg.adapt import PyFormat
+
+from .ease import make as make_eased
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -27,18 +27,12 @@ def make(
     """The functions for *stage*: (session, cursor, query, params, binary) → the results, or None; the same for
     (session, raw key)."""
     service = stage.service
-    get, clock, valid = service.store.get, service.clock, service.versions.valid
+    get, valid, eased = service.store.get, service.versions.valid, make_eased(stage)
     count = service.stats_.hit
 
     def quick(session: Session, cursor: Any, query: Any, params: Any, binary: bool | None) -> Any:
-        ease = session.ease
+        ease = eased(session)
         if ease is None:
-            ease = session.ease = stage.ease(session)
-            if ease is None:
-                return None
-        number, book, look = ease
-        if book.look is not look or book.next_poll <= clock():
-            session.ease = None
             return None
         if query.__class__ is not str or cursor._adapters._dumpers[_AUTO] is not _DUMPERS[_AUTO]:
             return None
@@ -49,9 +43,9 @@ def make(
                 if params.__class__ is not list:
                     return None
                 params = tuple(params)
-            key: Hashable = (number, cursor._query_cls, query, binary, tuple(map(type, params)), params)
+            key: Hashable = (ease[0], cursor._query_cls, query, binary, tuple(map(type, params)), params)
         else:
-            key = (number, cursor._query_cls, query, binary, None, params is None)
+            key = (ease[0], cursor._query_cls, query, binary, None, params is None)
         try:
             entry = get(key)
         except TypeError:
@@ -62,16 +56,10 @@ def make(
         return entry.payload
 
     def peek(session: Session, raw: tuple[Any, ...]) -> Any:
-        ease = session.ease
+        ease = eased(session)
         if ease is None:
-            ease = session.ease = stage.ease(session)
-            if ease is None:
-                return None
-        number, book, look = ease
-        if book.look is not look or book.next_poll <= clock():
-            session.ease = None
             return None
-        entry = get((number, *raw))
+        entry = get((ease[0], *raw))
         if entry is None or not valid(entry.slots, entry.token):
             return None
         count()

@@ -18,6 +18,8 @@ from zlib import crc32
 from . import forking
 from .rows import FINISHED, FLUX, DeadRow, Rows
 
+_CATALOGUES = 16  # one slot in so many is a catalogue's
+
 
 class Versions:
     """The counters of one Proxy, inherited by its forked children. Thread-safe.
@@ -79,9 +81,13 @@ class Versions:
 
         Args:
             database: what tells databases apart; its ``repr()`` must not depend on the process.
-            relation: OID.
+            relation: OID; 0 is the catalogue of the database.
         """
-        return 1 + crc32(f"{relation} {database!r}".encode()) % (self.rows.slots - 1)
+        base, slots = crc32(repr(database).encode()), self.rows.slots
+        # No relation meets a catalogue: with that, every write to it would forget the whole database. Relations
+        # made one after the other, as those of one application are, have slots of their own.
+        first = slots // _CATALOGUES
+        return first + (base + relation) % (slots - first) if relation else 1 + base % (first - 1)
 
     def token(self, slots: tuple[int, ...]) -> int | None:
         """The version of these slots and of slot 0; None when a write to any of them is in flight.

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
-from heliosproxy.embedded.home import Home, server_account, wait_until
+from heliosproxy.embedded.home import EmbeddedError, Home, free_port, server_account, wait_until
 from heliosproxy.embedded.install import make_data_dirs, programs
 from heliosproxy.embedded.node import Node
 
@@ -29,6 +29,7 @@ _SETTINGS = {
     "log_line_prefix": "%m [%p] %q%u@%d ",
     "timezone": "UTC",
 }
+_PORT_TRIES = 3
 _NOT_DURABLE = {"fsync": "off"}  # full_page_writes stays on: pg_rewind needs it
 # The first line lets the cluster itself in, whatever the user's lines say.
 _HBA_OURS = ("local all postgres trust", "host replication postgres 127.0.0.1/32 trust")
@@ -198,11 +199,28 @@ class Cluster:
             self._configure(node)
             if node is not primary:
                 node.follow(primary)
-        with ThreadPoolExecutor(len(nodes)) as pool:
-            list(pool.map(Node.start, nodes))
+        for again in range(_PORT_TRIES, -1, -1):
+            try:
+                with ThreadPoolExecutor(len(nodes)) as pool:
+                    list(pool.map(Node.start, nodes))
+                break
+            except EmbeddedError:
+                # Between our look at a port and the server's bind somebody may have taken it.
+                if not again or not any(node.lost_port() for node in nodes):
+                    raise
+                self._move(primary)
         wait_until(self._all_stream, 30, "every replica streams from the primary")
         if self._synchronous:
             self.synchronous(True)
+
+    def _move(self, primary: Node) -> None:
+        """Every node to another port, for a new start."""
+        for node in self._nodes:
+            node.close()
+            node.port = free_port()
+        for node in self._nodes:
+            if node is not primary:
+                node.follow(primary)
 
     def _configure(self, node: Node) -> None:
         def quoted(value: str) -> str:

@@ -58,6 +58,10 @@ class Node:
         """The last *lines* lines of the server's log."""
         return tail(self._server.log, lines)
 
+    def lost_port(self) -> bool:
+        """Whether it is down because another process has its port."""
+        return not self.alive and "Address already in use" in self.log_tail()
+
     def start(self) -> None:
         """Starts the server, with crash recovery if need be, and waits until it accepts connections.
 

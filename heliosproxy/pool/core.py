@@ -17,10 +17,9 @@ Laws, which the tests check after every step:
 
 from __future__ import annotations
 
-from typing import Generic, cast
+from typing import Generic
 
 from .parts import Grant, Plan, S, Stock, Waiter
-from .waiters import CallWaiter
 
 PATIENCE = 0.5
 """Seconds a waiter leaves servers that another, busy pool gives back to that pool's own, younger waiters.
@@ -108,16 +107,16 @@ class Core(Generic[S]):
                     self.settle(other, now, plan)
         return plan
 
-    def hand_over(self, stock: Stock[S]) -> CallWaiter[S] | None:
+    def hand_over(self, stock: Stock[S]) -> Waiter[S] | None:
         """The longest waiting of *stock*, to have a server of it that comes back; None where others have a say."""
         if len(self.queued) != 1 or stock.emptying or (self.cap is not None and self.size > self.cap):
             return None
         waiter = next(iter(stock.queue), None)
-        if waiter is None or waiter.__class__ is not CallWaiter:
+        if waiter is None or not waiter.direct:
             return None
         self._unqueue(waiter)
         waiter.grant = Grant.GONE
-        return cast(CallWaiter[S], waiter)
+        return waiter
 
     def reserve(self, waiter: Waiter[S]) -> bool:
         """A place for `Pool.warm`, if the pool is below ``min_size`` and nobody has to give way."""

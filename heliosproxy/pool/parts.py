@@ -32,7 +32,10 @@ class Waiter(Generic[S]):
         since: when it asked, seconds on the pool's clock.
         ticket: its number over all pools; 0 if it never had to queue.
         epoch: how many forks there were before it asked.
+        direct: it may be handed a server by who gives that back, without being woken.
     """
+
+    direct = False
 
     __slots__ = ("epoch", "grant", "signature", "since", "stock", "ticket")
 

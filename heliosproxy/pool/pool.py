@@ -7,7 +7,7 @@ need none (see `core.py`); connecting, closing, testing and waking happen outsid
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 from .desk import Desk
 from .key import PoolKey
@@ -234,7 +234,7 @@ class Pool(Desk[S], Generic[S]):
                 server.used += now - server.leased_at
                 server.leased_at = now
                 server.uses += 1
-                return waiter.owner
+                return cast(CallWaiter[S], waiter).owner
         self.release(server)
         return None
 

@@ -88,6 +88,8 @@ class CallWaiter(Waiter[S], Generic[S]):
         told: it was told that it waits.
     """
 
+    direct = True
+
     __slots__ = ("_loop", "owner", "told")
 
     def __init__(self, stock: Stock[S], signature: object, owner: Owner[S]) -> None:

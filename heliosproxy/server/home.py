@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from psycopg.conninfo import conninfo_to_dict
 
 from ..pool.pool import Pool
-from ..pool.waiters import CallWaiter
 from ..sql.shape import shape, shared
 from ..sql.statement import Kind, Statement
 from ..state import consequences
@@ -133,7 +132,7 @@ class Home:
         for waiter, waited in self.pool.waiting(min(patience, PATIENCE)):
             if waited >= patience:
                 waiter.wake()
-            elif waiter.__class__ is CallWaiter and not waiter.told:
+            elif waiter.direct and not waiter.told:
                 waiter.told = True
                 waiter.owner.still_waiting()
         if self.pool.stock.queue:

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 import pytest
 
 import heliosproxy
+from heliosproxy.cache.versions import Versions
 from heliosproxy.embedded import Cluster
 from tests.cache.hazards.schema import ROLES, ROWS, SCHEMA
 from tests.cache.hazards.world import Asyncio, Blocking, ExtendedProtocol, SimpleProtocol, World, spy
 
 FACES: dict[str, Any] = {face.name: face for face in (Blocking, Asyncio, SimpleProtocol, ExtendedProtocol)}
+
+
+class Apart(Versions):
+    """Versions in which no two relations meet in a slot: a script that expects a hit relies on that."""
+
+    _numbers: ClassVar[dict[tuple[object, int], int]] = {}
+
+    def slot(self, database: object, relation: int) -> int:
+        number = self._numbers.setdefault((database, relation), len(self._numbers))
+        return 1 + number % (self.rows.slots - 1)
+
+
+@pytest.fixture(scope="module")
+def apart() -> Iterator[None]:
+    """For a Proxy of one process: see `Apart`."""
+    with pytest.MonkeyPatch.context() as patch:
+        Apart._numbers.clear()
+        patch.setattr("heliosproxy.cache.service.Versions", Apart)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +52,7 @@ def hazards_dsn(cluster: Cluster) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module", params=["session", "transaction"])
-def proxy(request: pytest.FixtureRequest, hazards_dsn: str) -> Iterator[heliosproxy.Proxy]:
+def proxy(request: pytest.FixtureRequest, hazards_dsn: str, apart: None) -> Iterator[heliosproxy.Proxy]:
     """A Proxy with the cache alone."""
     config = {"node": [{"name": "primary", "dsn": hazards_dsn}]}
     with heliosproxy.Proxy(config, stages=(spy,), helios_mode=request.param, helios_cache=True) as made:

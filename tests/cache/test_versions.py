@@ -99,9 +99,15 @@ def test_carry_between_rows() -> None:
 
 def test_slot_is_stable_and_never_everything() -> None:
     versions = Versions()
-    assert {versions.slot("db", oid) for oid in range(200_000)} == set(range(1, 8192))
-    assert versions.slot(("cluster", 5), 16_384) == 618
+    assert {versions.slot("db", oid) for oid in range(1, 200_000)} == set(range(512, 8192))
+    assert {versions.slot(f"db{number}", 0) for number in range(10_000)} == set(range(1, 512))
+    assert versions.slot(("cluster", 5), 16_384) == 3589
     assert versions.slot("a", 1) != versions.slot("b", 1)
+
+
+def test_relations_made_one_after_the_other_have_slots_of_their_own() -> None:
+    versions = Versions()
+    assert len({versions.slot("db", oid) for oid in range(16_384, 16_384 + 7_680)}) == 7_680
 
 
 def test_no_token_is_never_valid() -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from heliosproxy.embedded import Cluster, EmbeddedError, install
-from heliosproxy.embedded.home import Home, server_account
+from heliosproxy.embedded import Cluster, EmbeddedError, install, node
+from heliosproxy.embedded.home import Home, free_port, server_account
 from heliosproxy.embedded.watchdog import process_table
 from heliosproxy.errors import ConfigError, UnsupportedError
 
@@ -159,6 +160,18 @@ def test_nothing_is_left_after_the_block() -> None:
     cluster.close()
     with pytest.raises(RuntimeError, match="not running"):
         _ = cluster.primary
+
+
+def test_a_port_that_was_taken_meanwhile_is_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        ports = iter([free_port(), taken])
+        monkeypatch.setattr(node, "free_port", lambda: next(ports))
+        with Cluster(replicas=1) as cluster:
+            assert taken not in [each.port for each in cluster.nodes]
+            cluster.wait_caught_up()
 
 
 def test_a_server_that_cannot_start_tells_why() -> None:

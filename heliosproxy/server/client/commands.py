@@ -136,12 +136,6 @@ class Commands(Express):
         """Bring *plan* to a server."""
         raise NotImplementedError
 
-    def _refuse(self, plan: Plan, error: psycopg.Error | OSError) -> None:
-        raise NotImplementedError
-
-    def _broken(self) -> None:
-        raise NotImplementedError
-
 
 def _answer(plan: Plan, tag: bytes) -> bytes:
     """What a server would answer to *plan*, a command without rows; b"" where only a server can tell."""

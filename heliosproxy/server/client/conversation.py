@@ -212,11 +212,7 @@ class Conversation(Commands):
     def _unheld(self) -> None:
         plan: Any = self._plan
         self._waiter = None
-        try:
-            self._transmit(plan)
-        except psycopg.Error as error:
-            self._refuse(plan, error)
-            self.pump()
+        self._go(plan)
 
     def _queue(self) -> None:
         """Queue for a server connection."""
