@@ -20,6 +20,11 @@ Values: TypeAlias = MappingProxyType[str, str]
 Signature: TypeAlias = tuple[tuple[str, str], ...]
 
 EMPTY: Values = MappingProxyType({})
+# Sessions that have set the same in the same order have one object for it, and its signature: that two are alike is
+# seen at a glance then, and costs no memory. Bounded, because an application may set a new value each time.
+_shared: dict[Signature, tuple[Values, Signature | None]] = {}
+_MOST_SHARED, _MOST_ITEMS, _MOST_TEXT = 1000, 20, 2000
+
 # Kept by RESET ALL (GUC_NO_RESET_ALL in guc_tables.c).
 _NO_RESET_ALL = frozenset({"role", "session_authorization"})
 # They describe the transaction, not the session; SET of them ends with it.
@@ -121,5 +126,19 @@ class Settings:
 
     def _set(self, values: Values) -> None:
         if values is not self.values:
-            self.values = values
-            self.signature = tuple(sorted(values.items())) or None
+            self.values, self.signature = _alike(values)
+
+
+def _alike(values: Values) -> tuple[Values, Signature | None]:
+    """The object for *values* that others have, too, and the signature."""
+    if not values:
+        return EMPTY, None
+    items = tuple(values.items())
+    found = _shared.get(items)
+    if found is None:
+        found = values, tuple(sorted(items))
+        if len(items) <= _MOST_ITEMS and sum(len(value) for _, value in items) <= _MOST_TEXT:
+            if len(_shared) >= _MOST_SHARED:
+                _shared.clear()
+            found = _shared.setdefault(items, found)
+    return found
