@@ -179,6 +179,19 @@ def test_pause_holds_those_who_keep_their_server_connection(served: Make) -> Non
     assert found == [pid]
 
 
+def test_one_who_waits_too_long_in_a_pause_is_told_so(served: Make) -> None:
+    made = served(helios_pool_timeout=0.2)
+    admin, client = console(made), made.connect()
+    admin.execute("PAUSE")
+    with pytest.raises(
+        psycopg.errors.TooManyConnections, match="is paused, and was not resumed within 0.2"
+    ) as told:
+        client.execute("SELECT 1")
+    assert "RESUME" in str(told.value)
+    admin.execute("RESUME")
+    assert client.execute("SELECT 1").fetchone() == (1,)
+
+
 def test_one_who_waits_in_a_pause_may_leave(served: Make) -> None:
     made = served("session")
     admin, client = console(made), made.connect()
