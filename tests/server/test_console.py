@@ -184,7 +184,7 @@ def test_one_who_waits_too_long_in_a_pause_is_told_so(served: Make) -> None:
     admin, client = console(made), made.connect()
     admin.execute("PAUSE")
     with pytest.raises(
-        psycopg.errors.TooManyConnections, match="is paused, and was not resumed within 0.2"
+        psycopg.errors.TooManyConnections, match=r"is paused, and was not resumed within 0\.2"
     ) as told:
         client.execute("SELECT 1")
     assert "RESUME" in str(told.value)
