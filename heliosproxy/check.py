@@ -13,8 +13,8 @@ from heliosproxy.config.support import NOT_BUILT, asked
 def report(config: Config) -> str:
     """The configuration as it takes effect, defaults included; then what this version cannot do, as comments.
 
-    Keys and sections that are not set are comments, too: the whole is TOML. What this version has not is left out, where
-    it is not asked for.
+    Keys and sections that are not set are comments, too: the whole is TOML. What this version has not is left
+    out, where it is not asked for.
     """
     lines = list(_table(_dumped(config), ""))
     missing = unavailable(config)

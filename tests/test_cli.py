@@ -44,7 +44,7 @@ def test_check_prints_the_effective_configuration_and_what_is_missing() -> None:
 
 def test_check_leaves_out_what_is_neither_there_nor_asked_for(tmp_path: Path) -> None:
     file = tmp_path / "helios.toml"
-    file.write_text('[auth]\nenabled = true\n', encoding="utf-8")
+    file.write_text("[auth]\nenabled = true\n", encoding="utf-8")
     printed = tomllib.loads(run("check", str(file)).stdout)
     assert set(printed) == {"pool", "cache", "sql", "node", "user", "auth"}
     assert printed["auth"] == {"enabled": True}
