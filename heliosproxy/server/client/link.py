@@ -371,6 +371,10 @@ class Link(asyncio.Protocol):
             self._asleep = asyncio.get_running_loop().create_future()
             await self._asleep
 
+    def _log_refusal(self, who: Greeting, why: Exception) -> None:
+        if not self.transport.is_closing():
+            logger.info("%s: user %r, database %r: login refused: %s", self.peer, who.user, who.database, why)
+
     async def _login(self, who: Greeting) -> None:
         try:
             if self.service.settings.tls_required and self.encrypted is None and not self.local:
@@ -387,12 +391,15 @@ class Link(asyncio.Protocol):
                 )
             conversation = await self.service.admit(self, who)
         except ProtocolViolation as violation:
+            self._log_refusal(who, violation)
             self.refuse(violation)
             return
         except LoginRefused as refusal:
+            self._log_refusal(who, refusal)
             self.refuse(ProtocolViolation(str(refusal), sqlstate=refusal.sqlstate))
             return
         except (psycopg.Error, OSError) as error:
+            self._log_refusal(who, error)
             if not self.transport.is_closing():
                 self.write(replies.of_exception(error, "FATAL"))
             self.close()
