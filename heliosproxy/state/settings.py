@@ -20,6 +20,7 @@ Values: TypeAlias = MappingProxyType[str, str]
 Signature: TypeAlias = tuple[tuple[str, str], ...]
 
 EMPTY: Values = MappingProxyType({})
+NONE: frozenset[str] = frozenset()  # one for all sessions: each empty set takes 216 bytes
 # Kept by RESET ALL (GUC_NO_RESET_ALL in guc_tables.c).
 _NO_RESET_ALL = frozenset({"role", "session_authorization"})
 # They describe the transaction, not the session; SET of them ends with it.
@@ -47,7 +48,7 @@ class Settings:
         self.values: Values = EMPTY
         self.local: dict[str, str | None] = {}
         self.signature: Signature | None = None
-        self.lacking: set[str] = set()
+        self.lacking = NONE
         self._at_begin: Values | None = None
         self.savepoints: Savepoints[tuple[Values, dict[str, str | None]]] = Savepoints()
 
@@ -73,7 +74,7 @@ class Settings:
             return
         new = dict(self.values)
         if name == "*":
-            self.lacking.update(self._base)
+            self.lacking |= self._base.keys()
             new = {**self._base, **{k: v for k, v in new.items() if k in _NO_RESET_ALL}}
         else:
             if name == "session_authorization":
@@ -81,7 +82,7 @@ class Settings:
             new.pop(name, None)
             if value is None and name in self._base:
                 value = self._base[name]
-                self.lacking.add(name)
+                self.lacking |= {name}
             if value is not None:
                 new[name] = value
         self._set(MappingProxyType(new))

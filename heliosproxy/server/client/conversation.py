@@ -24,7 +24,7 @@ from ..protocol.errors import ProtocolViolation
 from . import replies, swift
 from .commands import Commands
 from .plan import BIND, PARSE, Frame, Plan, of_batch, of_function_call, of_query, of_read
-from .settling import HELD
+from .settling import HELD, NOTHING
 from .told import suspects
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Conversation(Commands):
             except psycopg.Error as error:  # of the analysis: a hint nobody understands
                 self._refuse(Plan(kind in (QUERY, SYNC, CALL)), error)
         if not inbox:
+            self.inbox = NOTHING
             self.rested()
 
     def whole(self, data: bytes) -> bool:
