@@ -54,6 +54,23 @@ def test_who_waits_too_long_is_told_what_for(served: Callable[..., Served]) -> N
     assert waiter.execute("SELECT 3").fetchone() == (3,)
 
 
+def test_a_transaction_for_which_there_is_no_server_connection_has_failed(
+    served: Callable[..., Served],
+) -> None:
+    server = served(helios_server_connections=1, helios_pool_timeout=0.2)
+    holder, client = server.connect(autocommit=False), server.connect()
+    holder.execute("SELECT 1")
+    client.execute("BEGIN")
+    with pytest.raises(psycopg.OperationalError, match="pool"):
+        client.execute("SELECT 1")
+    assert client.info.transaction_status == pq.TransactionStatus.INERROR
+    holder.close()
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+        client.execute("SELECT 2")
+    client.execute("ROLLBACK")
+    assert client.execute("SELECT 3").fetchone() == (3,)
+
+
 def test_who_waits_is_told_so(served: Callable[..., Served], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(home, "PATIENCE", 0.05)
     server = served(helios_server_connections=1, helios_pool_timeout=30)

@@ -249,10 +249,16 @@ class Conversation(Commands):
             session.take(server, self)
             self._transmit(plan)
         except psycopg.Error as error:
-            self._refuse(plan, error)
+            self._unserved(plan, error)
             self.pump()
         except Exception:  # noqa: BLE001 - logged, and told to the client
             self._broken()
+
+    def _unserved(self, plan: Plan, error: psycopg.Error | OSError) -> None:
+        """No server connection for *plan*: the transaction that it was to begin has failed with it."""
+        if self.session.server is None and self.session.tx.status is Status.PROMISED:
+            self.session.lost_between()
+        self._refuse(plan, error)
 
     def _broken(self) -> None:
         """A mistake of ours, in an exception handler: nobody may wait for what will not come."""
@@ -278,7 +284,7 @@ class Conversation(Commands):
                 self._transmit(plan)
         except (psycopg.Error, OSError) as error:
             self._task = None
-            self._refuse(plan, error)
+            self._unserved(plan, error)
         except Exception:  # noqa: BLE001 - logged, and told to the client
             self._task = None
             self._broken()
