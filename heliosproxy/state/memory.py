@@ -154,6 +154,7 @@ class Memory:
 
     def failed(self, call: Call, status: Status, lost: bool) -> None:
         """The attempt failed for good; *lost*: with its server connection."""
+        self.ease = None  # on the short way nothing has taken it back before
         was = self.tx.status
         statement = call.statement
         if self.server is not None and (statement is None or not call.quiet):
