@@ -20,6 +20,7 @@ Values: TypeAlias = MappingProxyType[str, str]
 Signature: TypeAlias = tuple[tuple[str, str], ...]
 
 EMPTY: Values = MappingProxyType({})
+NONE: frozenset[str] = frozenset()  # one for all sessions: each empty set takes 216 bytes
 # Sessions that have set the same in the same order have one object for it, and its signature: that two are alike is
 # seen at a glance then, and costs no memory. Bounded, because an application may set a new value each time.
 _shared: dict[Signature, tuple[Values, Signature | None]] = {}
@@ -52,7 +53,7 @@ class Settings:
         self.values: Values = EMPTY
         self.local: dict[str, str | None] = {}
         self.signature: Signature | None = None
-        self.lacking: set[str] = set()
+        self.lacking = NONE
         self._at_begin: Values | None = None
         self.savepoints: Savepoints[tuple[Values, dict[str, str | None]]] = Savepoints()
 
@@ -78,7 +79,7 @@ class Settings:
             return
         new = dict(self.values)
         if name == "*":
-            self.lacking.update(self._base)
+            self.lacking |= self._base.keys()
             new = {**self._base, **{k: v for k, v in new.items() if k in _NO_RESET_ALL}}
         else:
             if name == "session_authorization":
@@ -86,7 +87,7 @@ class Settings:
             new.pop(name, None)
             if value is None and name in self._base:
                 value = self._base[name]
-                self.lacking.add(name)
+                self.lacking |= {name}
             if value is not None:
                 new[name] = value
         self._set(MappingProxyType(new))

@@ -24,7 +24,7 @@ from ..protocol.errors import ProtocolViolation
 from . import replies, swift
 from .commands import Commands
 from .plan import BIND, PARSE, Frame, Plan, of_batch, of_function_call, of_query, of_read
-from .settling import HELD
+from .settling import HELD, NOTHING
 from .told import suspects
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Conversation(Commands):
             except psycopg.Error as error:  # of the analysis: a hint nobody understands
                 self._refuse(Plan(kind in (QUERY, SYNC, CALL)), error)
         if not inbox:
+            self.inbox = NOTHING
             self.rested()
 
     def whole(self, data: bytes) -> bool:
@@ -240,7 +241,7 @@ class Conversation(Commands):
                 self._task = asyncio.get_running_loop().create_task(self._travel(self._waited(), None))
                 return
         except psycopg.Error as error:
-            self._refuse(self._waited(), error)
+            self._unserved(self._waited(), error)
             self.pump()
         except Exception:  # noqa: BLE001 - logged, and told to the client
             self._broken()
@@ -256,6 +257,12 @@ class Conversation(Commands):
             raise AssertionError("nobody waits without a plan")
         plan: Plan = self._plan
         return plan
+
+    def _unserved(self, plan: Plan, error: psycopg.Error | OSError) -> None:
+        """No server connection for *plan*: the transaction that it was to begin has failed with it."""
+        if self.session.server is None and self.session.tx.status is Status.PROMISED:
+            self.session.lost_between()
+        self._refuse(plan, error)
 
     def _broken(self) -> None:
         """A mistake of ours, in an exception handler: nobody may wait for what will not come."""
@@ -281,7 +288,7 @@ class Conversation(Commands):
                 self._transmit(plan)
         except (psycopg.Error, OSError) as error:
             self._task = None
-            self._refuse(plan, error)
+            self._unserved(plan, error)
         except Exception:  # noqa: BLE001 - logged, and told to the client
             self._task = None
             self._broken()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from ..protocol.frames import Frames
 from . import replies
 from .conversation import Conversation
 from .secure import HANDSHAKE, SecureLine
+from .settling import NOTHING
 from .startup import Greeting, greeting
 
 if TYPE_CHECKING:
@@ -120,6 +122,8 @@ class Link(asyncio.Protocol):
                 and (conversation.swiftly(data) or conversation.whole(data))
             ):
                 return
+            if conversation.inbox is NOTHING:
+                conversation.inbox = deque()
             conversation.inbox.extend(self._frames.feed(data))
             conversation.pump()
         except ProtocolViolation as violation:
