@@ -263,7 +263,9 @@ class Link(asyncio.Protocol):
 
     def dismiss(self) -> None:
         """The proxy is shutting down: say so, and hang up."""
-        if not self.transport.is_closing():
+        server = self.conversation.running if self.served else None
+        # Within a message nothing can be said.
+        if not self.transport.is_closing() and (server is None or not server.middle):
             self.write(replies.fatal("57P01", "terminating connection due to administrator command"))
         self.close()
 

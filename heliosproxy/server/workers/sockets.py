@@ -88,27 +88,25 @@ class Listening:
 
 
 def _tcp(family: int, name: tuple[object, ...], spread: bool) -> socket.socket:
-    made = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if spread:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        made.bind(name)
-        made.listen(BACKLOG)
-        made.setblocking(False)
-    except BaseException:
-        made.close()
-        raise
-    return made
+    options = [(socket.SOL_SOCKET, socket.SO_REUSEADDR)]
+    if spread:
+        options.append((socket.SOL_SOCKET, socket.SO_REUSEPORT))
+    if family == socket.AF_INET6:
+        options.append((socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
+    return _listening(family, name, options)
 
 
 def _unix(path: str) -> socket.socket:
     _remove_stale(path)
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    return _listening(socket.AF_UNIX, path, ())
+
+
+def _listening(family: int, name: Any, options: Sequence[tuple[int, int]]) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
     try:
-        made.bind(path)
+        for level, option in options:
+            made.setsockopt(level, option, 1)
+        made.bind(name)
         made.listen(BACKLOG)
         made.setblocking(False)
     except BaseException:

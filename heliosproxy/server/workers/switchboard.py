@@ -9,6 +9,9 @@ from typing import Any, Protocol
 from .lines import Message
 
 SUPERVISOR = -1
+TO_ALL = frozenset({"cancel", "ddl", "vacate"})
+"""What concerns clients of workers that retire, too."""
+
 Own = Callable[..., Any]
 
 
@@ -17,6 +20,7 @@ class Party(Protocol):
 
     number: int
     serving: bool
+    finishing: bool
 
     def send(self, message: Message) -> None:
         """Send *message* to it; nothing when it is gone."""
@@ -110,7 +114,11 @@ class Switchboard:
         self._pass(question, do, args, party if whom == "others" else None)
 
     def _pass(self, question: Question | None, do: str, args: list[Any], but: Party | None) -> None:
-        whom = [party for party in self.parties.values() if party is not but and party.serving]
+        whom = [
+            party
+            for party in self.parties.values()
+            if party is not but and (party.serving or (party.finishing and do in TO_ALL))
+        ]
         ref = None
         if question is not None:
             self._last += 1
