@@ -9,9 +9,6 @@ from typing import Any, Protocol
 from .lines import Message
 
 SUPERVISOR = -1
-TO_ALL = frozenset({"cancel", "ddl", "vacate"})
-"""What concerns clients of workers that retire, too."""
-
 Own = Callable[..., Any]
 
 
@@ -114,11 +111,8 @@ class Switchboard:
         self._pass(question, do, args, party if whom == "others" else None)
 
     def _pass(self, question: Question | None, do: str, args: list[Any], but: Party | None) -> None:
-        whom = [
-            party
-            for party in self.parties.values()
-            if party is not but and (party.serving or (party.finishing and do in TO_ALL))
-        ]
+        # One that retires has clients, too; one that starts learns what holds at its start.
+        whom = [p for p in self.parties.values() if p is not but and (p.serving or p.finishing)]
         ref = None
         if question is not None:
             self._last += 1
