@@ -71,7 +71,7 @@ class Home:
         outage: what the log says of servers that cannot be connected to.
         recent: what is known of texts.
         short_way, plain, passing, peek: whether statements may take the short way, and the hooks that say so.
-        parses: unnamed Parse messages, with the search_path they were sent under.
+        parses: unnamed Parse messages, with the settings they are read by.
         tee: bytes of an answer that the cache takes at most.
         validated: startup settings that a server has accepted, with what it then reported.
         queries, hits: statements, and those of them that the cache answered.
@@ -177,24 +177,24 @@ class Home:
         session.settings.begin_with(base)
         return session
 
-    def prepared(self, text: bytes, types: bytes, search_path: str, encoding: str) -> Prepared:
-        """The statement of *text* with parameter *types*, one object for all who prepare it."""
-        key = (text, types, search_path)
+    def prepared(self, text: bytes, types: bytes, reading: str, encoding: str) -> Prepared:
+        """The statement of *text* with parameter *types*, one object for all who prepare it and read it alike."""
+        key = (text, types, reading)
         found = self._prepared.get(key)
         if found is None:
-            found = Prepared(text, types, search_path, self.known(text, encoding))
+            found = Prepared(text, types, reading, self.known(text, encoding))
             if len(text) <= _SHORT:
                 if len(self._prepared) >= _MOST_RECENT:
                     self._prepared.clear()
                 self._prepared[key] = found
         return found
 
-    def remember_parse(self, message: bytes, search_path: str, prepared: Prepared) -> None:
+    def remember_parse(self, message: bytes, reading: str, prepared: Prepared) -> None:
         """An unnamed Parse, whole, means *prepared*: the next one need not be taken apart."""
         if len(message) <= _SHORT:
             if len(self.parses) >= _MOST_RECENT:
                 self.parses.clear()
-            self.parses[message, search_path] = prepared
+            self.parses[message, reading] = prepared
 
     def of_shape(self, text: bytes) -> Known | None:
         """What is known of texts that differ from *text* in integers alone; None = nothing."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _STATEFUL = frozenset({Kind.DISCARD, Kind.MULTI, Kind.UNLISTEN, Kind.DEALLOCATE, Kind.CLOSE, Kind.DDL})
 # They run code we do not see: it may SET, lock, or create temporary tables.
 _OPAQUE = frozenset({Kind.DO, Kind.CALL, Kind.UNCLASSIFIED, Kind.EXECUTE})
+_FORGETTING = frozenset({Kind.DEALLOCATE, Kind.DISCARD})
 _ENDING = frozenset({Op.COMMIT, Op.ROLLBACK, Op.PREPARE})
 
 
@@ -109,11 +110,7 @@ def half_done(session: Memory, statement: Statement | None) -> None:
     if statement is None or statement.transaction is None:
         session.server.tainted = True
         session.server.parameters = None
-    if (
-        statement is not None
-        and not session.pins
-        and any(part.kind is Kind.DEALLOCATE for part in statement.parts)
-    ):
+    if statement is not None and not session.pins and forgets(statement):
         session.server.ddl_epoch = -1  # nobody can tell what is prepared: all of it anew
     if statement is not None and "advisory_lock" in statement.pins:
         session.pin("advisory_lock")
@@ -127,6 +124,11 @@ def sets_transaction(statement: Statement | None) -> bool:
 def prepares(statement: Statement) -> bool:
     """PREPARE TRANSACTION."""
     return statement.transaction is not None and statement.transaction.op is Op.PREPARE
+
+
+def forgets(statement: Statement) -> bool:
+    """DISCARD, DEALLOCATE: prepared statements are gone."""
+    return any(part.kind in _FORGETTING for part in statement.parts or (statement,))
 
 
 def ends_transaction(statement: Statement) -> bool:

@@ -111,11 +111,12 @@ class Memory:
             server.parameters = None
         if server.ddl_epoch != self.pool.ddl_epoch:
             # Plans made before the DDL fail with 0A000 "cached plan must not change result type".
+            unsure = server.ddl_epoch < 0
             server.ddl_epoch = self.pool.ddl_epoch
             stale = server.forget_prepared()
             if self.pins:  # it keeps its own PREPARE
                 commands += [b"DEALLOCATE " + name for name in stale if server.names_recur]
-            elif stale:
+            elif stale or unsure:
                 commands.append(b"DEALLOCATE ALL")
         if have != self.settings.values:
             commands += restore.commands(have, self.settings.values, self.encoding)
@@ -198,6 +199,8 @@ class Memory:
         was = self.tx.status
         known = [(call.statement, call) for call in calls if call.statement is not None]
         consequences.apply_all(self, known, in_transaction=status is not Status.IDLE)
+        if self.server is not None and len(known) > 1 and any(consequences.forgets(s) for s, _ in known):
+            self.server.ddl_epoch = -1  # and what was prepared behind it? all of it anew
         prepares = any(consequences.prepares(statement) for statement, _ in known)
         self._settle(was, status, b"PREPARE" if prepares else None)
 

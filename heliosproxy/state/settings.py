@@ -10,6 +10,7 @@ AUTHORIZATION resets the role, and RESET ALL leaves both alone.
 
 from __future__ import annotations
 
+import sys
 from types import MappingProxyType
 from typing import TypeAlias, cast
 
@@ -31,6 +32,24 @@ _NO_RESET_ALL = frozenset({"role", "session_authorization"})
 # They describe the transaction, not the session; SET of them ends with it.
 TRANSACTIONAL = frozenset({"transaction_isolation", "transaction_read_only", "transaction_deferrable"})
 
+# By these a server reads a text when it is prepared: where names are looked up, and what its constants mean.
+_READING = (
+    "array_nulls",
+    "backslash_quote",
+    "client_encoding",
+    "datestyle",
+    "intervalstyle",
+    "lc_monetary",
+    "role",
+    "search_path",
+    "session_authorization",
+    "standard_conforming_strings",
+    "timezone",
+    "timezone_abbreviations",
+    "transform_null_equals",
+    "xmloption",
+)
+
 
 class Settings:
     """The settings of one session.
@@ -42,17 +61,19 @@ class Settings:
         values: name → right-hand side as SQL text, in the order in which they were last set.
         local: what SET LOCAL changed in the open transaction; name → SQL text, None for SET LOCAL … TO DEFAULT.
         signature: equal for sessions whose `values` are equal; None when nothing was set.
+        reading: equal for sessions to which the same text means the same; "" when nothing that matters was set.
         lacking: names that a RESET at the server has left without the value the client's login brought along.
         savepoints: of the open transaction, with `values` and `local` as they were.
     """
 
-    __slots__ = ("_at_begin", "_base", "lacking", "local", "savepoints", "signature", "values")
+    __slots__ = ("_at_begin", "_base", "lacking", "local", "reading", "savepoints", "signature", "values")
 
     def __init__(self) -> None:
         self._base: Values = EMPTY
         self.values: Values = EMPTY
         self.local: dict[str, str | None] = {}
         self.signature: Signature | None = None
+        self.reading = ""
         self.lacking = NONE
         self._at_begin: Values | None = None
         self.savepoints: Savepoints[tuple[Values, dict[str, str | None]]] = Savepoints()
@@ -76,6 +97,7 @@ class Settings:
         if change.local or name in TRANSACTIONAL:
             if in_transaction:  # outside a transaction it has no effect (a WARNING of the server)
                 self.local[name] = value
+                self._read()
             return
         new = dict(self.values)
         if name == "*":
@@ -97,6 +119,11 @@ class Settings:
         self._set(self._base)
         self.end()
 
+    @property
+    def pending(self) -> bool:
+        """Whether the end of the open transaction may change something."""
+        return bool(self.local) or (self._at_begin is not None and self._at_begin is not self.values)
+
     def savepoint(self, name: str) -> None:
         """SAVEPOINT *name*."""
         if self._at_begin is None:
@@ -113,6 +140,7 @@ class Settings:
             values, local = kept
             self.local = dict(local)
             self._set(values)
+            self._read()
 
     def end(self, *, committed: bool = True) -> bool:
         """The transaction is over; returns whether that changed `values`."""
@@ -122,12 +150,19 @@ class Settings:
         self._at_begin = None
         if self.local:
             self.local = {}
+            self._read()
         self.savepoints.clear()
         return undone
 
     def _set(self, values: Values) -> None:
         if values is not self.values:
             self.values, self.signature = _alike(values)
+            self._read()
+
+    def _read(self) -> None:
+        values: dict[str, str | None] = {**self.values, **self.local}
+        # One text for all who read alike: most clients bring some of these settings along.
+        self.reading = sys.intern("\0".join(f"{name}={values[name]}" for name in _READING if name in values))
 
 
 def _alike(values: Values) -> tuple[Values, Signature | None]:

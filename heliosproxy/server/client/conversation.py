@@ -47,6 +47,8 @@ class Conversation(Commands):
         """Take the client's messages in order, as far as that is possible now."""
         inbox = self.inbox
         while inbox and self._task is None and self._waiter is None and not self._closed:
+            if self.link.choked:
+                return  # it is called again: who does not read is answered no more, or the answers would pile up here
             exchange = self._exchange
             kind = inbox[0][0]
             if kind & 0xFF == COPY_DATA and self.session.server is not None and self.session.server.partial:
@@ -54,10 +56,14 @@ class Conversation(Commands):
                 self._copy(exchange, inbox.popleft())
                 continue
             if exchange is not None:
-                if exchange.copying or (exchange.copied and kind == SYNC):
+                if exchange.copying:
                     self._copy(exchange, inbox.popleft())
                     continue
                 if exchange.synced:
+                    return
+                if kind & 0xFF in _COPYING and self.worked_on is not None:
+                    # Only with the answers to what is ahead it is known whether anybody wants it.
+                    self.hasten()
                     return
             frame = inbox.popleft()
             try:
@@ -137,7 +143,12 @@ class Conversation(Commands):
                 self._begin((of_query if kind == QUERY else of_function_call)(self, frame))
         elif kind == TERMINATE:
             self.link.close()
-        elif kind & 0xFF not in _COPYING:  # of a COPY that has failed meanwhile: nobody waits for it
+        elif kind & 0xFF in _COPYING:
+            if self._batch:
+                self.inbox.appendleft(frame)
+                self._unended()  # perhaps it begins a COPY
+            # Else it is of a COPY that has failed meanwhile: nobody waits for it.
+        else:
             raise ProtocolViolation(f"invalid frontend message type {kind}")
 
     def _copy(self, exchange: Any, frame: Frame) -> None:
@@ -150,9 +161,6 @@ class Conversation(Commands):
             server.send(buffer[start:end])
             if kind in (COPY_DONE, COPY_FAIL):
                 exchange.copying = False
-                exchange.copied = exchange.script is not None and not exchange.queried
-            elif kind == SYNC:
-                exchange.copied = False
         else:
             server.send(frontend.copy_fail(b"unexpected message type 0x%02X during COPY from stdin" % kind))
             exchange.copying = False
@@ -160,7 +168,7 @@ class Conversation(Commands):
 
     def _begin(self, plan: Plan) -> None:
         session, call = self.session, plan.calls[0]
-        if self._exchange is not None and self._exchange.error:
+        if self._exchange is not None and self._exchange.fails:
             self._more(plan)  # nothing of it is looked at
             return
         try:
@@ -170,7 +178,7 @@ class Conversation(Commands):
             if self._exchange is not None:
                 self._more(plan)
                 return
-            if plan.local and not self.own_names:
+            if plan.local and not self.own_names and (plan.refused is None or not self.session.tx.status):
                 self._answer_locally(plan)
                 return
             if call.raw and session.path.lookup and not (self.told and suspects(self, plan)):
@@ -241,7 +249,7 @@ class Conversation(Commands):
                 self._task = asyncio.get_running_loop().create_task(self._travel(self._waited(), None))
                 return
         except psycopg.Error as error:
-            self._unserved(self._waited(), error)
+            self._refuse(self._waited(), error)
             self.pump()
         except Exception:  # noqa: BLE001 - logged, and told to the client
             self._broken()
@@ -258,12 +266,6 @@ class Conversation(Commands):
         plan: Plan = self._plan
         return plan
 
-    def _unserved(self, plan: Plan, error: psycopg.Error | OSError) -> None:
-        """No server connection for *plan*: the transaction that it was to begin has failed with it."""
-        if self.session.server is None and self.session.tx.status is Status.PROMISED:
-            self.session.lost_between()
-        self._refuse(plan, error)
-
     def _broken(self) -> None:
         """A mistake of ours, in an exception handler: nobody may wait for what will not come."""
         logger.exception("serving %s failed", self.link.peer)
@@ -273,22 +275,26 @@ class Conversation(Commands):
         """What has to be waited for; then the plan goes on."""
         session, call = self.session, plan.calls[0]
         try:
-            if steps is not None and await drive(steps, self._perform):
+            answered = steps is not None and await drive(steps, self._perform)
+            if self._plan is not plan:
+                pass  # its server connection has died meanwhile, and the client was told so
+            elif answered:
                 self._task = None
                 self._answered(plan, call.results or [])
-                return
-            if self._place is not None:
-                server = await session.pool.open(self._place)
-                self._place = None
-                session.take(server, self)
-            elif session.server is None:
-                session.take(await session.pool.lease_async(session.settings.signature), self)
-            self._task = None
-            if not self._closed:
-                self._transmit(plan)
+            else:
+                if self._place is not None:
+                    server = await session.pool.open(self._place)
+                    self._place = None
+                    session.take(server, self)
+                elif session.server is None:
+                    session.take(await session.pool.lease_async(session.settings.signature), self)
+                self._task = None
+                if not self._closed:
+                    self._transmit(plan)
         except (psycopg.Error, OSError) as error:
             self._task = None
-            self._unserved(plan, error)
+            if self._plan is plan:
+                self._refuse(plan, error)
         except Exception:  # noqa: BLE001 - logged, and told to the client
             self._task = None
             self._broken()
@@ -362,26 +368,34 @@ class Conversation(Commands):
 
     def _refuse(self, plan: Plan, error: psycopg.Error | OSError) -> None:
         """Tell the client of an *error* that no server has sent."""
-        if self._exchange is not None:
-            self._refuse_more(plan, replies.of_exception(error))
-            return
-        self._plan = None
-        if self.session.server is not None and not self.session.pins:
-            self.give_back()
-        self._say(plan, replies.of_exception(error))
-        self._observe(plan, error)
+        alone = self._exchange is None
+        self._turn_down(plan, replies.of_exception(error))
+        if alone:
+            self._observe(plan, error)
 
     def _violated(self, violation: ProtocolViolation, *, ends: bool) -> None:
-        if self._exchange is not None and not violation.fatal:
-            self._refuse_more(Plan(ends), replies.error(violation))
-            return
-        self.write(replies.error(violation))
         if violation.fatal:
+            self.write(replies.error(violation))
             self.link.close()
-        elif ends:
-            self.write(self._ready())
         else:
-            self._skipping = True
+            self._turn_down(Plan(ends), replies.error(violation))
+
+    def _turn_down(self, plan: Plan, error: bytes) -> None:
+        """Answer *plan* by *error*, which fails its transaction as any error does: no COMMIT must keep half of it."""
+        session = self.session
+        if self._exchange is not None:
+            if not self._exchange.fails:
+                self._refuse_more(plan, error)
+            return
+        self._plan = None
+        if session.tx.status is Status.OPEN:
+            self._fail(plan.sync, error)
+            return
+        if session.tx.status is Status.PROMISED:
+            session.lost_between()
+        if session.server is not None and not session.pins:
+            self.give_back()
+        self._say(plan, error)
 
     def adopt(self, server: Any) -> None:
         """Edge: from now on the session's statements go to *server*."""

@@ -41,6 +41,18 @@ class Encoder:
         self.out: list[bytes] = []
         self.script: Script = deque()
 
+    def make_room(self) -> int:
+        """Close the longest unused statements beyond what is kept, ahead of everything; returns how many.
+
+        Behind the client's messages a Close could come into the COPY that they have begun, and break it.
+        """
+        known = self._upstream.prepared
+        surplus = known.surplus()
+        for name in surplus:
+            self.out.append(frontend.close(STATEMENT, name))
+            known.discard(name)
+        return len(surplus)
+
     def begin(self, command: bytes) -> None:
         """*command*, a BEGIN, ahead of everything, for ourselves."""
         self.out += (frontend.parse(b"", command), frontend.bind_nothing(), frontend.EXECUTE_ALL)
@@ -65,11 +77,7 @@ class Encoder:
                 )
             else:
                 self._raw(op)
-        known = self._upstream.prepared
-        known.unnamed = self._unnamed
-        for name in known.surplus(self._coming):
-            self.out.append(frontend.close(STATEMENT, name))
-            self.script.append(Unit(False, partial(known.discard, name)))
+        self._upstream.prepared.unnamed = self._unnamed
 
     def _parse(self, op: Op) -> None:
         prepared: Any = op.prepared

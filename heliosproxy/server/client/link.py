@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("heliosproxy.server")
 
-STANDING = 4
-"""Why nothing is read of a client: it is about to be given to another process."""
+CHOKED, STANDING = 8, 4
+"""Why nothing is read of a client: it does not read what it is sent; it is about to be given to another process."""
 
 MOST_WAITING = 1 << 18
 """Bytes of a client's messages that wait for their turn, before no more is read from it."""
@@ -84,7 +84,7 @@ class Link(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._asked = 0
         self._deadline: asyncio.TimerHandle | None = None
-        self._early: list[bytes] = []
+        self._early = b""
         self._asleep: asyncio.Future[None] | None = None
 
     # -- what asyncio calls --------------------------------------------------------------------------
@@ -162,6 +162,7 @@ class Link(asyncio.Protocol):
     def pause_writing(self) -> None:
         """It does not read fast enough."""
         self.choked = True
+        self._hold(CHOKED)
 
     def resume_writing(self) -> None:
         """It reads on."""
@@ -169,6 +170,9 @@ class Link(asyncio.Protocol):
         waiting, self._unchoked = self._unchoked, []
         for call in waiting:
             call()
+        if self.conversation is not None:
+            self.conversation.pump()
+        self._go_on(CHOKED)
 
     def numbers(self) -> dict[str, Any]:
         """What the console says of it."""
@@ -226,7 +230,7 @@ class Link(asyncio.Protocol):
         self._task = None
         self._no_deadline()
         self.conversation = conversation
-        early, self._early = b"".join(self._early), []
+        early, self._early = self._early, b""
         if early:
             self.data_received(early)
 
@@ -282,8 +286,8 @@ class Link(asyncio.Protocol):
 
     def _before_login(self, data: bytes) -> None:
         if self._task is not None:
-            self._early.append(data)
-            if sum(map(len, self._early)) > limits.BEFORE_LOGIN:
+            self._early += data
+            if len(self._early) > limits.BEFORE_LOGIN:
                 self.refuse(ProtocolViolation("too much data before the login is complete"))
             elif self._asleep is not None and not self._asleep.done():
                 self._asleep.set_result(None)
@@ -318,9 +322,7 @@ class Link(asyncio.Protocol):
             else:
                 startup = frontend.parse_startup(body)
                 self.greeting = greeting(startup.version[1], startup.parameters)
-                if self._startup:
-                    self._early.append(self._startup)
-                self._startup = b""
+                self._early, self._startup = self._startup, b""
                 self._task = asyncio.get_running_loop().create_task(self._login(self.greeting))
 
     def _encryption(self, code: int) -> None:
@@ -364,7 +366,7 @@ class Link(asyncio.Protocol):
             ProtocolViolation: it is another one.
         """
         while True:
-            data = b"".join(self._early)
+            data = self._early
             if data and data[0] != ord("p"):
                 raise ProtocolViolation(f"expected password response, got message type {data[0]}")
             if len(data) >= 5:
@@ -372,7 +374,7 @@ class Link(asyncio.Protocol):
                 if not 4 <= size <= limits.BEFORE_LOGIN:
                     raise ProtocolViolation("invalid message length")
                 if len(data) > size:
-                    self._early = [data[1 + size :]] if len(data) > 1 + size else []
+                    self._early = data[1 + size :]
                     return data[5 : 1 + size]
             self._asleep = asyncio.get_running_loop().create_future()
             await self._asleep

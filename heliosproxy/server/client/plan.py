@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
 from ...call import Call
 from ...sql.statement import Kind, Statement
 from ..protocol import frontend
@@ -36,7 +38,11 @@ class Bound:
     def _read(self) -> list[bytes | None]:
         if self._params is None:
             _, buffer, start, end = self._frame
-            bind = frontend.parse_bind(buffer, start, end)
+            try:
+                bind = frontend.parse_bind(buffer, start, end)
+            except ProtocolViolation:  # the server will say so, and nothing is made of its parameters
+                self._params = []
+                return self._params
             count = len(bind.parameters)
             formats = list(bind.formats)
             self._formats = formats if len(formats) == count else (formats or [0]) * count
@@ -130,6 +136,19 @@ def _call(text: bytes, kind: str = "execute") -> Call:
     return call
 
 
+def _no_call() -> Call:
+    call = _call(b"", "command")
+    call.statement, call.quiet = NOTHING, True
+    return call
+
+
+def nothing(sync: bool) -> Plan:
+    """A plan in which nothing is executed."""
+    plan = Plan(sync)
+    plan.calls.append(_no_call())
+    return plan
+
+
 def of_query(conversation: Conversation, frame: Frame) -> Plan:
     """The plan of a Query message."""
     _, buffer, start, end = frame
@@ -177,23 +196,33 @@ def of_batch(conversation: Conversation, frames: list[Frame], sync: bool) -> Pla
         fresh.clear()
     statements, portals = conversation.statements, conversation.portals
 
-    def find(name: bytes) -> Prepared | None:
-        return fresh[name] if name in fresh else statements.get(name)
+    # Behind a SET in the same exchange nobody knows yet what a text means.
+    unread = any(_sets(conversation, call) for call in conversation.under_way)
 
-    for frame in frames:
+    def read(prepared: Prepared) -> Prepared:
+        return conversation.private(prepared) if unread else prepared
+
+    def find(name: bytes) -> Prepared | None:
+        if name in fresh:
+            return fresh[name]
+        found = statements.get(name)
+        return None if found is None else read(found)
+
+    def take(frame: Frame) -> None:
+        nonlocal unread
         kind, buffer, start, end = frame
         if kind == PARSE:
             name, text, types = frontend.split_parse(buffer, start, end)
             if name and find(name) is not None and not conversation.own_names:
-                plan.refused = ProtocolViolation(
+                raise ProtocolViolation(
                     f'prepared statement "{conversation.shown(name)}" already exists',
                     sqlstate="42P05",
                     fatal=False,
                 )
-                break
-            fresh[name] = prepared = conversation.prepared(text, types)
-            if not name:
-                conversation.home.remember_parse(buffer[start:end], conversation.path, prepared)
+            fresh[name] = prepared = read(conversation.prepared(text, types))
+            if not name and not unread:
+                reading = conversation.session.settings.reading
+                conversation.home.remember_parse(buffer[start:end], reading, prepared)
             plan.ops.append(Op(kind, frame, name, prepared))
         elif kind == BIND:
             portal, name, rest = frontend.split_bind(buffer, start, end)
@@ -205,6 +234,7 @@ def of_batch(conversation: Conversation, frames: list[Frame], sync: bool) -> Pla
             found = portals.get(name)
             if found is not None and found.prepared is not None:
                 plan.calls.append(_executed(found))
+                unread = unread or _sets(conversation, plan.calls[-1])
             plan.ops.append(Op(kind, frame, name, None))
         else:
             what, name = frontend.parse_describe(buffer, start, end)
@@ -214,13 +244,35 @@ def of_batch(conversation: Conversation, frames: list[Frame], sync: bool) -> Pla
                 fresh[name] = None
             elif kind == CLOSE:
                 portals.pop(name, None)
+
+    try:
+        for frame in frames:
+            take(frame)
+    except (ProtocolViolation, psycopg.Error) as error:  # of a hint, or what is not to be prepared
+        plan.refused = _refusal(error)  # told behind the answers to what came before
     if not plan.calls:
-        call = _call(b"", "command")
-        call.statement, call.quiet = NOTHING, True
-        plan.calls.append(call)
+        plan.calls.append(_no_call())
     elif sync and plan.refused is None:
         _cacheable(plan)
     return plan
+
+
+def _refusal(error: ProtocolViolation | psycopg.Error) -> ProtocolViolation:
+    if isinstance(error, ProtocolViolation):
+        if error.fatal:
+            raise error
+        return error
+    return ProtocolViolation(str(error), sqlstate=error.sqlstate or "XX000", fatal=False)
+
+
+def _sets(conversation: Conversation, call: Call) -> bool:
+    """Whether *call* may change what the texts behind it mean."""
+    statement = call.statement
+    if statement is None or conversation.own_names:
+        return False
+    if statement.transaction is not None:
+        return conversation.session.settings.pending
+    return bool(statement.settings) or statement.kind is Kind.DISCARD
 
 
 def _executed(portal: Portal) -> Call:

@@ -109,5 +109,7 @@ def severed(said: bytes) -> bytes:
 
 def ended(said: bytes) -> bytes:
     """As `severed`, for a client that was bound to the server connection."""
+    if backend.ends(said):
+        return said
     fields = backend.parse_error(said) if said else {}
     return fatal(fields.get("C", "08006"), fields.get("M", "the server closed the connection unexpectedly"))

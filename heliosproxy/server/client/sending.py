@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from ...state.transaction import Status
@@ -9,7 +10,7 @@ from ..protocol import frontend
 from ..upstream.exchange import BEGIN_UNITS, Exchange, Insert
 from . import replies
 from .encode import Encoder
-from .plan import Plan
+from .plan import Plan, nothing
 from .settling import Settling
 from .swift import for_server
 from .told import question, refuse, suspects
@@ -68,6 +69,8 @@ class Sending(Settling):
             plan.in_full()
         exchange.coming = set()
         encoder = Encoder(self, server, exchange.coming)
+        if not plan.message:
+            exchange.ahead = encoder.make_room()
         if flight is not None:
             for command in flight.begin:
                 encoder.begin(command)
@@ -111,6 +114,14 @@ class Sending(Settling):
         exchange.refusal = error
         return frontend.bind_nothing(b"helios_refused")
 
+    def _fail(self, sync: bool, error: bytes) -> None:
+        """Have the server fail the open transaction, whose statement was answered by *error*."""
+        server: Upstream = self.session.server
+        self._plan = plan = nothing(sync)
+        exchange = self._exchange = Exchange(self, self._finished, deque(), synced=plan.sync)
+        server.exchanges.append(exchange)
+        server.send(self._refusal(exchange, error) + (frontend.SYNC if sync else b""))
+
     def _refuse_more(self, plan: Plan, error: bytes) -> None:
         """Messages behind a Flush that no server gets to see: their batch fails, and all of it is undone."""
         exchange: Any = self._exchange
@@ -127,7 +138,7 @@ class Sending(Settling):
         """Messages behind a Flush, in the same exchange."""
         exchange: Any = self._exchange
         session, server = self.session, self.session.server
-        if exchange.error:
+        if exchange.fails:
             if plan.sync and not plan.message:
                 exchange.synced = True
                 server.send(frontend.SYNC)
@@ -172,6 +183,7 @@ class Sending(Settling):
         else:
             server.last = self.session
             self._transmit(plan)
+        self.pump()  # what came meanwhile may belong to the same batch, or end it
 
     def _asked(self, exchange: Exchange) -> None:
         """A server has said what the columns of a statement are now, or that there is no such statement any more."""
@@ -180,6 +192,7 @@ class Sending(Settling):
             self._exchange = None
             # An error comes again, then for the client and in its transaction.
             self._transmit(plan, asked=True)
+            self.pump()
             return
         self._finished(exchange)
         self._say(plan, exchange.error)
@@ -217,6 +230,8 @@ class Sending(Settling):
         else:
             session.open = list(calls)
             session.synced(status)
+        if session.settings.reading != self._reading and not self.own_names:
+            self._read_anew()
         if status is Status.IDLE:
             self.portals.clear()
             if not session.pins:

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from ...session import Session
@@ -14,16 +15,19 @@ from ..protocol import frontend
 from ..upstream.exchange import Exchange
 from . import replies
 from .plan import CLOSE, PARSE, STATEMENT, Frame, Op, Plan
-from .statements import Portal, Prepared
+from .statements import OURS, Portal, Prepared
 from .told import learn
 
 if TYPE_CHECKING:
+    from ...call import Call
     from ..home import Home
     from ..listen.ears import Ears
     from ..upstream.connection import Upstream
 
 NOTHING: deque[Frame] = deque(maxlen=0)
 """The inbox of all who have nothing in it: thousands of clients are idle, and an empty deque takes 760 bytes."""
+
+_PRIVATE = count()
 
 HELD = object()
 """Instead of a place in the queue: it has its server connection, and an operator has paused its database."""
@@ -54,6 +58,7 @@ class Settling:
         self.fresh: dict[bytes, Prepared | None] = {}
         self.inbox = NOTHING
         self.encoding = "utf-8"
+        self._reading = session.settings.reading  # by which its statements were read
         self.write = link.write
         self.ears: Ears | None = None
         self._batch: list[Frame] = []
@@ -158,7 +163,7 @@ class Settling:
     def give_back(self) -> None:
         """Give the server connection back, unless a transaction keeps it."""
         session = self.session
-        if session.tx.status is not Status.IDLE or session.open:
+        if session.tx.status not in (Status.IDLE, Status.LOST) or session.open:
             return
         server: Upstream = session.let_go()
         server.part()
@@ -197,11 +202,15 @@ class Settling:
         server.pool.discard(server)
         if self._closed:
             return
+        if session.settings.reading != self._reading:
+            self._read_anew()
         if pinned or (exchange is not None and server.middle):
             if not server.middle:
                 self.write(replies.ended(server.final))
             self.link.close()
         elif plan is not None:
+            if exchange is not None and exchange.client is self:
+                plan.sync = exchange.synced  # its Sync may have come behind a Flush
             self._say(plan, replies.severed(server.final))
             self._observe(plan, None)
             self.pump()
@@ -282,14 +291,28 @@ class Settling:
         server.holder = None
         server.pool.discard(server)
 
-    @property
-    def path(self) -> str:
-        """Where its names are looked up, as far as it has said."""
-        return self.session.settings.values.get("search_path", "")
-
     def prepared(self, text: bytes, types: bytes) -> Prepared:
-        """The statement of *text* with parameter *types*, shared by all that prepare it."""
-        return self.home.prepared(text, types, self.path, self.encoding)
+        """The statement of *text* with parameter *types*, shared by all that prepare it and read it alike."""
+        return self.home.prepared(text, types, self.session.settings.reading, self.encoding)
+
+    @property
+    def under_way(self) -> list[Call]:
+        """The statements ahead of what the client sends next, in an exchange that has not ended."""
+        return self._plan.calls if self._plan is not None and self._exchange is not None else []
+
+    def private(self, prepared: Prepared) -> Prepared:
+        """*prepared* for this client alone: on its way is what may make the text mean something else."""
+        return Prepared(prepared.text, prepared.types, f"private {next(_PRIVATE)}", prepared.known)
+
+    def _read_anew(self) -> None:
+        """Its settings have changed: to what others read so, its statements are not equal any more."""
+        reading = self._reading = self.session.settings.reading
+        for name, old in self.statements.items():
+            new = self.home.prepared(old.text, old.types, reading, self.encoding)
+            self.statements[name] = new
+            told = self.told.get(name)
+            if told is not None and told[0] is old:
+                self.told[name] = new, told[1]
 
     def noted(self, op: Op) -> Callable[[], None] | None:
         """What is to be noted when the server has accepted *op*, whose names are its own."""
@@ -312,6 +335,14 @@ class Settling:
     def described(self, name: bytes, prepared: Prepared, description: bytes) -> None:
         """A server has described its statement *name*."""
         self.told[name] = prepared, learn(self, prepared, description)
+
+    def in_its_words(self, said: bytes) -> bytes:
+        """*said*, an error of a server, with the client's name of a statement in the place of ours."""
+        for name, prepared in {**self.statements, **self.fresh}.items():
+            if prepared is not None and prepared.name in said:
+                said = said.replace(prepared.name, name)
+        said = OURS.sub(b"", said)  # an unnamed one that another has taken the place of
+        return frontend.message(said[:1], said[5:])
 
     def shown(self, name: bytes) -> str:
         """*name* as text, for a message."""

@@ -8,12 +8,17 @@ the same then shares. A server connection that lacks it gets a Parse ahead of it
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING
+
+from ..upstream.known import PREFIX
 
 if TYPE_CHECKING:
     from ..home import Known
 
-PREFIX = b"helios_"
+
+OURS = re.compile(PREFIX + b"[0-9a-f]{32}")
+"""The name of a statement on a server."""
 
 
 class Prepared:
@@ -30,14 +35,14 @@ class Prepared:
 
     __slots__ = ("columns", "known", "name", "text", "types", "uses")
 
-    def __init__(self, text: bytes, types: bytes, search_path: str, known: Known) -> None:
+    def __init__(self, text: bytes, types: bytes, reading: str, known: Known) -> None:
         self.text = text
         self.types = types
         self.known = known
         self.uses = 0
         self.columns = (-1, b"")
-        # What its names mean depends on the search_path, and so may the columns of its result.
-        content = b"\0".join((text, types, search_path.encode(errors="surrogateescape")))
+        # What its names and constants mean, and so the columns of its result, depends on settings.
+        content = b"\0".join((text, types, reading.encode(errors="surrogateescape")))
         # 128 bits: whoever finds two texts with one name can only confuse statements of his own database user.
         self.name = PREFIX + hashlib.blake2b(content, digest_size=16).hexdigest().encode()
 

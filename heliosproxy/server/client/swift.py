@@ -39,7 +39,7 @@ def read(conversation: Settling, data: bytes) -> Fields | None:
     found: Prepared | None = None
     if data[0] == PARSE:
         bind = 1 + int.from_bytes(data[1:5], "big")
-        found = conversation.home.parses.get((data[:bind], conversation.path))
+        found = conversation.home.parses.get((data[:bind], conversation.session.settings.reading))
         if found is None:
             return None
     if bind + 12 > size or data[bind] != BIND or data[bind + 5]:

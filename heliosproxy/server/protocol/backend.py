@@ -75,6 +75,11 @@ def parse_parameter_status(buffer: bytes, start: int, end: int) -> tuple[bytes, 
     return parts[0], parts[1]
 
 
+def ends(data: bytes) -> bool:
+    """Whether an ErrorResponse, whole in *data*, is the last that a server says."""
+    return b"\0VFATAL\0" in data or b"\0VPANIC\0" in data
+
+
 def parse_error(data: bytes) -> dict[str, str]:
     """The fields of an ErrorResponse or a NoticeResponse, whole in *data*."""
     fields = {}

@@ -23,7 +23,7 @@ from ..protocol import backend, frontend
 from ..protocol.errors import ProtocolViolation
 from ..protocol.frames import Frames, Piece, whole_reply
 from .exchange import UNIT_ENDS, Exchange, Insert, Unit
-from .known import Known
+from .known import PREFIX, Known
 
 logger = logging.getLogger("heliosproxy.server")
 
@@ -61,6 +61,7 @@ class Upstream(Server):
 
     __slots__ = (
         "_frames",
+        "_held",
         "_loop",
         "_paused",
         "address",
@@ -116,6 +117,7 @@ class Upstream(Server):
         self.partial = False
         self._frames = Frames(backend=True)
         self._paused = False
+        self._held: Any = None  # whose messages it takes no more of for now
         self._loop = asyncio.get_running_loop()
 
     # -- for the pool --------------------------------------------------------------------------------
@@ -176,6 +178,7 @@ class Upstream(Server):
         elif self.clean():
             self.pool.release(self)
         else:
+            self.resume_writing()  # what it has not taken yet nobody waits for
             self.pool.discard(self)
 
     # -- for the session -----------------------------------------------------------------------------
@@ -186,7 +189,9 @@ class Upstream(Server):
 
     def clean(self) -> bool:
         """Whether it may go back to the pool as it is: no transaction, no reply outstanding."""
-        return self.status == IDLE and not self.exchanges and not self.partial and self.alive()
+        # One that has not taken all of a COPY whose failure it has reported would not take the next client's, either.
+        idle = self.status == IDLE and not self.exchanges and not self.partial and self._held is None
+        return idle and self.alive()
 
     def forget_prepared(self) -> list[bytes]:
         """What was prepared is gone, or stale. Returns the names there were."""
@@ -289,7 +294,10 @@ class Upstream(Server):
             if exchange is not None and exchange.script:
                 self._inserts(exchange, out)
         if out:
-            self._flush(exchanges[0].client, exchanges[0], out)
+            exchange = exchanges[0]
+            self._flush(exchange.client, exchange, out)
+            if not exchange.synced and exchange.client is not None and exchange.client.inbox:
+                exchange.client.pump()
 
     def _unasked(self, kind: int, buffer: bytes, start: int, end: int, exchange: Exchange | None) -> bool:
         """Whether a message that answers nothing is for whoever uses this connection now."""
@@ -320,9 +328,15 @@ class Upstream(Server):
     ) -> bool:
         """Whether a message of a reply is forwarded."""
         if kind == ERROR:
+            if backend.ends(buffer[start:end]):
+                # Its last words: the client hears of them when the connection is gone, and by then lives on.
+                self.final = buffer[start:end]
+                return False
             refusal = exchange.refusal if not exchange.script else b""
             if exchange.overdue and backend.parse_error(buffer[start:end]).get("C") == "57014":
                 refusal = exchange.overdue
+            elif not refusal and PREFIX in buffer[start:end] and exchange.client is not None:
+                refusal = exchange.client.in_its_words(buffer[start:end])
             if not exchange.error:
                 exchange.error = refusal or buffer[start:end]
             exchange.copying = False
@@ -350,6 +364,9 @@ class Upstream(Server):
             exchange.copying = False
         elif kind in (COPY_IN, COPY_BOTH):
             exchange.copying = True
+            if exchange.script is not None and len(exchange.script) == 1:
+                # A Sync that was sent with the COPY counts for nothing (PostgreSQL, 55.2.6): the client owes another.
+                exchange.synced = False
             if exchange.client is not None:  # its data may be there already
                 self._loop.call_soon(exchange.client.pump)
         script = exchange.script
@@ -443,6 +460,7 @@ class Upstream(Server):
         """Whoever waits for something learns that it will not come."""
         self.gone = True
         self.closed(self)
+        self.resume_writing()
         holder, exchanges = self.holder, list(self.exchanges)
         self.exchanges.clear()
         if holder is not None:
@@ -450,13 +468,15 @@ class Upstream(Server):
 
     def pause_writing(self) -> None:
         """The server takes no more data for now: neither do we."""
-        if self.holder is not None:
-            self.holder.hold_reading(True)
+        self._held = self.holder
+        if self._held is not None:
+            self._held.hold_reading(True)
 
     def resume_writing(self) -> None:
-        """The server takes data again."""
-        if self.holder is not None:
-            self.holder.hold_reading(False)
+        """The server takes data again, or never will: whoever holds it now, it is he who was held that goes on."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.hold_reading(False)
 
 
 __all__ = ["Exchange", "Insert", "Unit", "Upstream"]

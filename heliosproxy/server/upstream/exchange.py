@@ -68,7 +68,6 @@ class Exchange:
         naming: of a statement that is prepared in it, where there is no script to say so; b"" = none.
         prefix: what the client gets before anything that is forwarded.
         copying: the server waits for COPY data of the client.
-        copied: the client has ended its COPY data, and a Sync of its may follow that belongs to them.
         refusal: what the client gets instead of the error that we made the server report; b"" = none.
         overdue: what the client gets instead of 57014: the proxy has cancelled it; b"" = it has not.
         tee: what was forwarded, for the cache; None = not wanted, or too much.
@@ -83,7 +82,6 @@ class Exchange:
 
     # Defaults of the class, because most of them stay untouched.
     ahead = 0
-    copied = False
     copying = False
     error = b""
     naming = b""
@@ -113,6 +111,11 @@ class Exchange:
         self.done = done
         self.script = script
         self.synced = synced
+
+    @property
+    def fails(self) -> bool:
+        """Whether the server has skipped, or will, to the Sync that the client still owes."""
+        return bool(self.error or self.refusal)
 
     def plan(self) -> Any:
         """What the client wanted by it, where it is `passing`."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection
 from itertools import islice
 
 MOST = 500
 """Statements kept prepared on one server connection: each costs it some 10 to 100 kB for its plan."""
+
+
+PREFIX = b"helios_"
+"""How the names of ours begin."""
 
 
 class Known:
@@ -45,9 +48,9 @@ class Known:
         """*name* was closed."""
         self._names.pop(name, None)
 
-    def surplus(self, coming: Collection[bytes]) -> list[bytes]:
-        """Names to be closed now that *coming* are added."""
-        return list(islice(self._names, max(0, len(self._names) + len(coming) - MOST)))
+    def surplus(self) -> list[bytes]:
+        """Names to be closed: those beyond what is kept."""
+        return list(islice(self._names, max(0, len(self._names) - MOST)))
 
     def clear(self) -> list[bytes]:
         """Nothing is prepared any more; returns what was."""
