@@ -22,6 +22,8 @@ from .served import Server, certificate, serving
 
 STREAMS, EXAMPLES = 25, 6
 BOUND = 64.0
+# No wait ends by itself while the model thinks; a login does.
+PATIENT = {"POOL__TIMEOUT": "600", "SERVER__LOGIN_TIMEOUT": "5"}
 
 
 class World(NamedTuple):
@@ -86,9 +88,7 @@ def part(dsn: str, seconds: float | None, quick: bool) -> tuple[dict[str, Any], 
         servers = {}
         for number, (name, world) in enumerate(WORLDS.items()):
             own = _database(dsn, f"fuzz_{number}")
-            made = serving(
-                own, world.mode, *world.arguments, pool=world.pool, tls=tls, SERVER__LOGIN_TIMEOUT="5"
-            )
+            made = serving(own, world.mode, *world.arguments, pool=world.pool, tls=tls, **PATIENT)
             servers[name] = stack.enter_context(made)
         while time.monotonic() < end and not faults:
             for name, server in servers.items():

@@ -101,7 +101,7 @@ class Settings:
             return
         new = dict(self.values)
         if name == "*":
-            self.lacking |= self._base.keys()
+            self.lacking |= frozenset(self._base)
             new = {**self._base, **{k: v for k, v in new.items() if k in _NO_RESET_ALL}}
         else:
             if name == "session_authorization":

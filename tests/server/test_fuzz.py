@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
-from benchmarks.endurance.fuzz import WORLDS, burst
+from benchmarks.endurance.fuzz import PATIENT, WORLDS, burst
 from benchmarks.endurance.machine import TABLES
 from benchmarks.endurance.mutator import before_login, play, stream
 from benchmarks.endurance.raw import Peer, names
@@ -68,7 +68,7 @@ def test_any_bytes_before_the_login(served: Callable[..., Served], caplog: pytes
 @pytest.mark.usefixtures("tables")
 def test_clients_are_told_what_a_model_says_whatever_others_send(dsn: str, name: str) -> None:
     world = WORLDS[name]
-    with serving(dsn, world.mode, *world.arguments, pool=world.pool) as server:
+    with serving(dsn, world.mode, *world.arguments, pool=world.pool, **PATIENT) as server:
         for seed in range(2):
             assert burst(server, world, random.Random(seed), Counter()) == []
         assert server.beside_the_pool() <= 4
