@@ -67,7 +67,8 @@ def depart(conn: Any, session: Session, call: Call) -> bool:
     if server.streamed or server.ddl_epoch != session.pool.ddl_epoch:
         return False
     names = server.prepared._names
-    key = bound.query, bound.types, session.settings.reading
+    reading = session.settings.reading
+    key = (bound.query, bound.types, reading) if reading else (bound.query, bound.types)
     name = names.get(key)
     if name is None:
         return False

@@ -45,12 +45,12 @@ class Prepared(PrepareManager):
 
     def key(self, query: PostgresQuery) -> Any:  # type: ignore[override]  # psycopg calls it so, too
         user = self.user
-        if user is None:
-            return query.query, query.types, ""
-        if user.open and not all(call.quiet for call in user.open):
+        if user is not None and user.open and not all(call.quiet for call in user.open):
             # In a pipeline, behind what may change the settings: nobody finds it again.
             return query.query, query.types, object()
-        return query.query, query.types, user.settings.reading
+        if user is not None and user.settings.reading:
+            return query.query, query.types, user.settings.reading
+        return query.query, query.types
 
 
 class PGServer(Server):
