@@ -7,22 +7,23 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from heliosproxy.config import Config, unavailable
+from heliosproxy.config.support import NOT_BUILT, asked
 
 
 def report(config: Config) -> str:
     """The configuration as it takes effect, defaults included; then what this version cannot do, as comments.
 
-    Keys and sections that are not set are comments, too: the whole is TOML.
+    Keys and sections that are not set are comments, too: the whole is TOML. What this version has not is left
+    out, where it is not asked for.
     """
-    # JSON mode is where sizes and durations become text again, and secrets are masked.
-    lines = list(_table(config.model_dump(mode="json"), ""))
+    lines = list(_table(_dumped(config), ""))
     missing = unavailable(config)
     lines += ["", *(f"# {message}" for message in missing)] if missing else []
     return "\n".join(lines).strip() + "\n"
 
 
 def flat(config: Config) -> dict[str, str]:
-    """Every key of *config* with its value, dotted, as text; secrets masked, "" where it is not set."""
+    """Every key of *config* with its value, dotted, as text; secrets masked, "" where it is not set; as in `report`."""
     found: dict[str, str] = {}
 
     def walk(value: Any, path: str) -> None:
@@ -35,8 +36,21 @@ def flat(config: Config) -> dict[str, str]:
         else:
             found[path] = "" if value is None else value if isinstance(value, str) else _value(value)
 
-    walk(config.model_dump(mode="json"), "")
+    walk(_dumped(config), "")
     return found
+
+
+def _dumped(config: Config) -> dict[str, Any]:
+    # JSON mode is where sizes and durations become text again, and secrets are masked.
+    found: dict[str, Any] = config.model_dump(mode="json")
+    for name in NOT_BUILT:
+        *around, last = name.split(".")
+        section: Any = found
+        for part in around:
+            section = (section or {}).get(part)
+        if section and not asked(config, name):
+            section.pop(last, None)
+    return {name: section for name, section in found.items() if section != {}}
 
 
 def _table(table: Mapping[str, Any], prefix: str) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -33,15 +34,21 @@ def main(
 def check(file: Annotated[Path, typer.Argument(help="The configuration, a TOML file.")]) -> None:
     """Print the effective configuration of FILE, environment included, and what this version cannot do of it.
 
+    Where there is a [server] section, certificates, users and the like are looked at, too. Nothing is connected to.
     Exit status 0: it is valid. 2: it is not; the error names file, line and key.
     """
     # Within the commands, so that `--version` and `--help` do not wait for pydantic and psycopg.
     from heliosproxy.check import report
-    from heliosproxy.config import Config
+    from heliosproxy.config import Config, unavailable
     from heliosproxy.errors import ConfigError
 
     try:
         config = Config.load(file)
+        # What asks for more than there is cannot be served anyway, and is told so below.
+        if (config.server is not None or config.user) and not unavailable(config):
+            from heliosproxy.server.checks import check as check_server
+
+            check_server(config)
     except ConfigError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
@@ -82,6 +89,9 @@ def serve(
     from heliosproxy.server.logs import configure
     from heliosproxy.server.main import run
 
+    if dsn.endswith(".toml"):
+        typer.echo(f"{dsn}: a file is given with --config {dsn}", err=True)
+        raise typer.Exit(2)
     configure(log_format, log_level)
     overrides: dict[str, object] = {}
     if listen:
@@ -99,9 +109,15 @@ def serve(
             config = Config.load(file, overrides={**overrides, "server.listen": ["127.0.0.1:6432"]})
         return config.with_dsn(dsn) if dsn else config
 
+    def started(addresses: list[str]) -> None:
+        text = f"listening on {', '.join(addresses)}"
+        if log_format == "json":  # who reads both outputs as one wants objects only
+            logging.getLogger("heliosproxy.server").info(text)
+        else:
+            typer.echo(text)
+
     try:
-        told = lambda addresses: typer.echo(f"listening on {', '.join(addresses)}")  # noqa: E731 - one use
-        run(load(), told, load if file is not None else None)
+        run(load(), started, load if file is not None else None)
     except (ConfigError, UnsupportedError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None

@@ -42,6 +42,16 @@ def test_check_prints_the_effective_configuration_and_what_is_missing() -> None:
     assert "# graphql: not available in this version\n" in result.stdout
 
 
+def test_check_leaves_out_what_is_neither_there_nor_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "helios.toml"
+    file.write_text("[auth]\nenabled = true\n", encoding="utf-8")
+    printed = tomllib.loads(run("check", str(file)).stdout)
+    assert set(printed) == {"pool", "cache", "sql", "node", "user", "auth"}
+    assert printed["auth"] == {"enabled": True}
+    assert set(printed["cache"]) >= {"l1", "query"}
+    assert "semantic" not in printed["cache"]
+
+
 def test_what_check_prints_can_be_loaded() -> None:
     config = Config.from_mapping(
         {"pool.reset": 'a "b" \\ \x7f \n ü', "cache.table": [{"name": "t", "ttl": "1.5s"}]}

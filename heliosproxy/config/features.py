@@ -111,6 +111,20 @@ class SessionMigration(Section):
     migrate_temp_tables: bool = False
 
 
+def _check_address(address: str) -> None:
+    folder = address.startswith("/")
+    _, colon, port = address.rpartition(":")
+    if folder and not colon:
+        return
+    if not colon or (not folder and "/" in address) or not (port.isascii() and port.isdecimal()):
+        raise ValueError(
+            f'"{address}" is no address: write host:port, as "127.0.0.1:6432", or the whole path of a folder for a'
+            ' Unix socket, as "/run/heliosproxy"'
+        )
+    if len(port) > 5 or int(port) > 65535:
+        raise ValueError(f'"{address}": {port} is no port: there are 1 to 65535')
+
+
 class Server(Section):
     """``[server]``: the PostgreSQL wire face; concerns ``heliosproxy serve`` alone.
 
@@ -159,6 +173,15 @@ class Server(Section):
     tcp_keepalive_idle: Seconds = 60.0
     tcp_keepalive_interval: Seconds = 10.0
     tcp_keepalive_count: Count = 3
+
+    @field_validator("listen")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError('at least one address is wanted, as "127.0.0.1:6432"')
+        for address in value:
+            _check_address(address)
+        return value
 
 
 class Http(Section):

@@ -9,11 +9,14 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
+from heliosproxy.config.keys import nearest
+
 MASK = "***"
 
 # Credentials end at the first "@" before any "/": so libpq itself reads them.
 _URI = re.compile(r"[A-Za-z]+://(?:[^@/]*@)?[^@]*")
 _USERINFO = re.compile(r"^([A-Za-z]+://[^:@/]*:)[^@/]*(?=@)")
+_UNKNOWN = re.compile(r'invalid (?:connection option|URI query parameter:) "(\w+)"')
 _SECRETS = ("password", "secret", "scram_")
 _QUERY = re.compile(rf"([?&][^=&]*(?:{'|'.join(_SECRETS)})[^=&]*=)[^&]*")
 
@@ -69,8 +72,26 @@ def check_dsn(dsn: Dsn) -> Dsn:
         ValueError: not a connection string. libpq's own message is left out: it quotes the part it stumbled
             over, which may be the password.
     """
-    if _parse(dsn.get_secret_value()) is None:
-        raise ValueError(
-            'not a PostgreSQL connection string; write "postgresql://..." or "host=... dbname=..."'
-        )
+    text = dsn.get_secret_value()
+    if _parse(text) is None:
+        raise ValueError(_why(text))
     return dsn
+
+
+def _why(dsn: str) -> str:
+    """What is wrong with *dsn*. A parameter is named where it is like one that there is: else it may be a secret."""
+    name = ""
+    try:
+        conninfo_to_dict(dsn)
+    except (psycopg.ProgrammingError, UnicodeDecodeError) as error:
+        found = _UNKNOWN.search(str(error))
+        name = found[1] if found else ""
+    if name.startswith("helios_"):
+        return (
+            f"{name} is an option of heliosproxy.connect() and not known here: leave it out, and set the key that it"
+            " stands for (docs/configuration.md)"
+        )
+    near = nearest(name, [option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()])
+    if name and near:
+        return f'unknown connection parameter "{name}", did you mean "{near}"?'
+    return 'not a PostgreSQL connection string; write "postgresql://..." or "host=... dbname=..."'

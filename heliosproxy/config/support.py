@@ -37,13 +37,14 @@ def unavailable(config: Config) -> list[str]:
 
     A section asks with ``enabled = true`` or, where it has no such key, by being present.
     """
-    messages = [f"{name}: not available in this version" for name in NOT_BUILT if _asked(config, name)]
+    messages = [f"{name}: not available in this version" for name in NOT_BUILT if asked(config, name)]
     if len(config.node) > MAX_NODES:
         messages.append(f"node: more than {MAX_NODES} is not available in this version")
     return messages
 
 
-def _asked(config: Config, name: str) -> bool:
+def asked(config: Config, name: str) -> bool:
+    """Whether *config* asks for the section *name*."""
     section: Any = config
     for part in name.split("."):
         section = getattr(section, part)

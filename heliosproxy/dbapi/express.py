@@ -67,7 +67,7 @@ def depart(conn: Any, session: Session, call: Call) -> bool:
     if server.streamed or server.ddl_epoch != session.pool.ddl_epoch:
         return False
     names = server.prepared._names
-    key = bound.query, bound.types
+    key = bound.query, bound.types, session.settings.reading
     name = names.get(key)
     if name is None:
         return False

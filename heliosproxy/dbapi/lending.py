@@ -97,6 +97,7 @@ class Lending(BaseConnection[Row]):
         self.pgconn = pgconn
         self._at_rest = False
         prepared = self._prepared = server.prepared
+        prepared.user = cast(Session, self._session)
         prepared.prepare_threshold = self._threshold
         prepared.prepared_max = self._prepared_most
         pgconn.notice_handler = self._on_notice

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import select
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psycopg import errors as e
 from psycopg import generators, pq
 from psycopg._preparing import PrepareManager
+from psycopg._queries import PostgresQuery
 from psycopg.abc import PQGen
 
 from ..pool.server import Server
 from ..state.restore import CLEAN
 from ..state.settings import EMPTY, Values
+
+if TYPE_CHECKING:
+    from ..session import Session
 
 OK = pq.ConnStatus.OK
 IDLE = pq.TransactionStatus.IDLE
@@ -20,6 +24,33 @@ INTRANS = pq.TransactionStatus.INTRANS
 INERROR = pq.TransactionStatus.INERROR
 PIPELINE_OFF = pq.PipelineStatus.OFF
 FATAL_ERROR = pq.ExecStatus.FATAL_ERROR
+
+
+class Prepared(PrepareManager):
+    """What psycopg prepared on a server connection, for each session that reads the same text alike.
+
+    A server reads constants when it prepares: by another's DateStyle ``'01/02/2024'`` is another day.
+
+    Attributes:
+        user: the session that uses the connection; None before the first.
+    """
+
+    def __init__(self, user: Session | None = None) -> None:
+        super().__init__()
+        self.user = user
+
+    def anew(self) -> Prepared:
+        """An empty one, for the same session."""
+        return Prepared(self.user)
+
+    def key(self, query: PostgresQuery) -> Any:  # type: ignore[override]  # psycopg calls it so, too
+        user = self.user
+        if user is None:
+            return query.query, query.types, ""
+        if user.open and not all(call.quiet for call in user.open):
+            # In a pipeline, behind what may change the settings: nobody finds it again.
+            return query.query, query.types, object()
+        return query.query, query.types, user.settings.reading
 
 
 class PGServer(Server):
@@ -55,7 +86,7 @@ class PGServer(Server):
         super().__init__()
         self.pgconn = pgconn
         self.backend_pid = pgconn.backend_pid
-        self.prepared = PrepareManager()
+        self.prepared = Prepared()
         self.settings: Values = EMPTY
         self.tainted = False
         self.streamed = False
@@ -112,7 +143,7 @@ class PGServer(Server):
 
     def forget(self) -> None:
         """After DISCARD ALL: nothing is prepared, nothing is set."""
-        self.prepared = PrepareManager()
+        self.prepared = self.prepared.anew()
         self.settings = EMPTY
         self.tainted = False
         self.parameters = None

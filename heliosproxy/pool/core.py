@@ -81,31 +81,39 @@ class Core(Generic[S]):
                 self._grant(mine, server, plan)
         return plan
 
-    def ask(self, waiter: Waiter[S], now: float) -> Plan[S]:
+    def ask(self, waiter: Waiter[S], now: float) -> Plan[S] | None:
         """Decide at once if possible, else queue: ``waiter.grant`` tells which."""
         stock = waiter.stock
         waiter.since = now
         waiter.epoch = self.epoch
+        if stock.queue:
+            # Since somebody waits here whoever gives back settles, so nothing lies idle that could be ours.
+            if 0 < stock.options.max_waiting <= len(stock.queue):
+                waiter.grant = Grant.FULL
+            else:
+                self._line_up(waiter)
+            return None
         plan: Plan[S] = Plan()
         if stock.closed:
             waiter.grant = Grant.CLOSED
         elif (server := stock.take(waiter.signature)) is not None:
             waiter.grant = server
-        elif not stock.queue and stock.may_grow and self._eldest() is None and self._make_place(plan):
+        elif stock.may_grow and self._eldest() is None and self._make_place(plan):
             self._reserve(stock)
             waiter.grant = Grant.CONNECT
-        elif 0 < stock.options.max_waiting <= len(stock.queue):
-            waiter.grant = Grant.FULL
         else:
-            self.tickets += 1
-            waiter.ticket = self.tickets
-            stock.queue[waiter] = None
+            self._line_up(waiter)
             self.queued[stock] = None
-            self.waiting += 1
             for other in list(self.stocks):  # put back, without the lock, since we looked?
                 if other.idle:
                     self.settle(other, now, plan)
         return plan
+
+    def _line_up(self, waiter: Waiter[S]) -> None:
+        self.tickets += 1
+        waiter.ticket = self.tickets
+        waiter.stock.queue[waiter] = None
+        self.waiting += 1
 
     def hand_over(self, stock: Stock[S]) -> Waiter[S] | None:
         """The longest waiting of *stock*, to have a server of it that comes back; None where others have a say."""
@@ -238,6 +246,8 @@ class Core(Generic[S]):
 
     def _eldest(self, besides: Stock[S] | None = None) -> Waiter[S] | None:
         """The longest waiting of those whose pool may grow."""
+        if not self.queued:
+            return None
         heads = [next(iter(s.queue)) for s in self.queued if s is not besides and s.may_grow]
         return min(heads, key=lambda waiter: waiter.ticket, default=None)
 
@@ -258,7 +268,7 @@ class Core(Generic[S]):
 
     def _give_up_one(self, plan: Plan[S]) -> bool:
         """Close one idle server, or find that somebody was faster; False when there is none."""
-        idle = [(stock, stock.idle[:1]) for stock in self.stocks]
+        idle = [(stock, stock.idle[:1]) for stock in self.stocks if stock.idle]
         some = [(stock, bottom[0]) for stock, bottom in idle if bottom]
         if not some:
             return False

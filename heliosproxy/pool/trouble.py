@@ -11,6 +11,10 @@ AT_ONCE = 0.001
 
 
 def timed_out(name: str, stock: Stock[S], core: Core[S], waited: float) -> PoolTimeout:
+    if stock.paused:
+        return PoolTimeout(
+            f"pool {name} is paused, and was not resumed within {waited:.3g} s: RESUME on the console serves it again"
+        )
     if stock.may_grow:
         limit, advice = core.cap, "raise pool.server_connections"
         elsewhere = core.size - stock.size

@@ -40,7 +40,7 @@ class Control:
         self.paused: set[str] = set()
         self.disabled: set[str] = set()
         self.handlers: dict[str, Callable[..., Any]] = {
-            "cancel": service.cancel_here,
+            "cancel": service.cancel_for_another,
             "clients": self.clients,
             "ddl": self.ddl,
             "disable": self.disable,

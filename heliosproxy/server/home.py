@@ -15,6 +15,7 @@ from ..state import consequences
 from ..state.settings import EMPTY, Values
 from .client.statements import Prepared
 from .listen.listener import Listener
+from .upstream.outage import Outage
 
 if TYPE_CHECKING:
     from ..proxy import Proxy
@@ -67,6 +68,7 @@ class Home:
         harmless: names of functions that leave a session alone; None before the first login.
         listener: what listens for the clients of this pool.
         upstreams: server connections whose sockets are open.
+        outage: what the log says of servers that cannot be connected to.
         recent: what is known of texts.
         short_way, plain, passing, peek: whether statements may take the short way, and the hooks that say so.
         parses: unnamed Parse messages, with the settings they are read by.
@@ -96,6 +98,7 @@ class Home:
         self.paused = False
         self.held: dict[Callable[[], None], None] = {}
         self.upstreams: set[Upstream] = set()
+        self.outage = Outage(pool.name)
         path = proxy.path
         # Who observes every statement sees those of the long way.
         self.short_way = path.short == ()

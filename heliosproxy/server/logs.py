@@ -11,6 +11,7 @@ from typing import Literal
 Style = Literal["text", "json"]
 
 MASK = "***"
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127)} | {9: "\t", 10: "\\n"}
 
 # A second line of defence: nothing logs a secret, but an error of somebody else may quote a connection string.
 _SECRETS = re.compile(
@@ -30,6 +31,10 @@ class Text(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """The first line: what clients send may be in it, and forges no other one."""
+        return super().formatMessage(record).translate(_CONTROL)
 
     def format(self, record: logging.LogRecord) -> str:
         """The lines of *record*."""

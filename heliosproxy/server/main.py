@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
+from .checks import check
 from .workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -24,11 +25,20 @@ def run(
         reload: reads the configuration anew, for SIGHUP and RELOAD; None (default) = there is nothing to read.
 
     Raises:
-        ConfigError: there is no server to connect to; an address cannot be listened on, or is not safe.
+        ConfigError: there is no server to connect to; a file or a value cannot be used; an address cannot be
+            listened on, or is not safe.
         UnsupportedError: what this version does not have.
     """
     if not config.node:
         raise ConfigError("no server: give a DSN, or a configuration with a [[node]]", key="node")
     if config.server is None:
         raise ConfigError("no [server] section, and no --listen", key="server.listen")
-    Supervisor(config, reload, started).run()
+    check(config)
+
+    def checked() -> Config:
+        assert reload is not None  # noqa: S101 - it is not called then
+        new = reload()
+        check(new)
+        return new
+
+    Supervisor(config, None if reload is None else checked, started).run()

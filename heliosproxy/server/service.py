@@ -8,7 +8,7 @@ import logging
 import secrets
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -63,6 +63,7 @@ _CONSOLE = {
 """What the console reports of itself: drivers rely on some of it."""
 
 _MOST_PIDS = 2_000_000_000 // WORKERS * WORKERS
+_UNREAD = 50  # hundredths of a second in which a client may read that it is hung up on
 CANCEL = 10.0
 """Seconds for the delivery of a cancel request: its server connection is kept back meanwhile."""
 
@@ -119,7 +120,7 @@ class Service:
         self._everybody: set[Link] = set()
         self.homes: dict[PoolKey, Home] = {}
         self._last_pid, self._pid_step = 0, 1
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def number(self, serial: int) -> None:
         """This process is the worker *serial*: the process numbers of its clients are no other's."""
@@ -156,12 +157,15 @@ class Service:
         """Hang up on everybody, clients and servers; returns when the sockets are closed, or after a second."""
         self.timeouts.stop()
         for link in list(self._everybody):
-            link.transport.abort()
+            link.dismiss()
         for task in self._tasks:
             task.cancel()
         for home in self.homes.values():
             home.close()
-        for _ in range(100):
+        for again in range(100):
+            if again == _UNREAD:
+                for link in list(self._everybody):
+                    link.transport.abort()
             if not self._everybody and not any(home.upstreams for home in self.homes.values()):
                 return
             await asyncio.sleep(0.01)
@@ -251,7 +255,14 @@ class Service:
             return psycopg.RawCursor(conn).execute(query, [user]).fetchone()
 
         own = _Own((self.proxy.config.node[0].dsn.get_secret_value(), {}))
-        row: Row | None = await self.proxy.control_async(own, ask)
+        try:
+            row: Row | None = await self.proxy.control_async(own, ask)
+        except (psycopg.Error, OSError) as error:
+            # What the query is and what the server thinks of it is not for who is not yet logged in.
+            logger.error('auth_query failed for user "%s": %s', user, error)
+            raise LoginRefused(
+                "users cannot be looked up now: the proxy's log has the reason", "08006"
+            ) from None
         return row
 
     async def home_of(self, who: Greeting) -> Home:
@@ -340,12 +351,19 @@ class Service:
     def cancel(self, pid: int, key: bytes, done: Callable[[], None]) -> None:
         """Cancel what the client with this process number runs, if *key* is its own; it may be another worker's.
 
-        *done* is called when it is delivered: who waits for that must not have its next statement cancelled. Of
-        another worker nobody knows when it is.
+        *done* is called when it is delivered: who waits for that must not have its next statement cancelled.
         """
         if not self.cancel_here(pid, key.hex(), done):
-            self.peers.tell("others", "cancel", pid, key.hex())
-            done()
+            asked = self.peers.ask("others", "cancel", pid, key.hex(), within=CANCEL)
+            self._in_background(asked, done)
+
+    async def cancel_for_another(self, pid: int, key: str) -> bool:
+        """As `cancel_here`, for another worker; returns when it is delivered."""
+        delivered = asyncio.Event()
+        found = self.cancel_here(pid, key, delivered.set)
+        if found:
+            await delivered.wait()
+        return found
 
     def cancel_here(self, pid: int, key: str, done: Callable[[], None] | None = None) -> bool:
         """As `cancel`, in this process; whether the client is here. *key* is in hexadecimal."""
@@ -361,7 +379,10 @@ class Service:
 
     def cancel_on(self, server: Upstream, done: Callable[[], None] | None = None) -> None:
         """Cancel what *server* runs now; *done* is called when the request is delivered."""
-        task = asyncio.get_running_loop().create_task(self._cancel(server))
+        self._in_background(self._cancel(server), done)
+
+    def _in_background(self, work: Coroutine[Any, Any, Any], done: Callable[[], None] | None) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         if done is not None:

@@ -12,7 +12,7 @@ from ..sql.statement import Statement
 from ..stages import Path
 from . import consequences, restore
 from .channels import Channels
-from .settings import EMPTY, Settings
+from .settings import EMPTY, NONE, Settings
 from .transaction import Status, Transaction
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Memory:
                 has = {name: value for name, value in self.settings.values.items() if name not in lacking}
                 self.server.settings = MappingProxyType(has)
                 self.server.last = None  # restored before the next statement, although it is ours
-                lacking.clear()
+                self.settings.lacking = NONE
 
     # -- settle ----------------------------------------------------------------------------------
 
@@ -155,6 +155,7 @@ class Memory:
 
     def failed(self, call: Call, status: Status, lost: bool) -> None:
         """The attempt failed for good; *lost*: with its server connection."""
+        self.ease = None  # on the short way nothing has taken it back before
         was = self.tx.status
         statement = call.statement
         if self.server is not None and (statement is None or not call.quiet):

@@ -10,6 +10,7 @@ AUTHORIZATION resets the role, and RESET ALL leaves both alone.
 
 from __future__ import annotations
 
+import sys
 from types import MappingProxyType
 from typing import TypeAlias, cast
 
@@ -20,6 +21,12 @@ Values: TypeAlias = MappingProxyType[str, str]
 Signature: TypeAlias = tuple[tuple[str, str], ...]
 
 EMPTY: Values = MappingProxyType({})
+NONE: frozenset[str] = frozenset()  # one for all sessions: each empty set takes 216 bytes
+# Sessions that have set the same in the same order have one object for it, and its signature: that two are alike is
+# seen at a glance then, and costs no memory. Bounded, because an application may set a new value each time.
+_shared: dict[Signature, tuple[Values, Signature | None]] = {}
+_MOST_SHARED, _MOST_ITEMS, _MOST_TEXT = 1000, 20, 2000
+
 # Kept by RESET ALL (GUC_NO_RESET_ALL in guc_tables.c).
 _NO_RESET_ALL = frozenset({"role", "session_authorization"})
 # They describe the transaction, not the session; SET of them ends with it.
@@ -67,7 +74,7 @@ class Settings:
         self.local: dict[str, str | None] = {}
         self.signature: Signature | None = None
         self.reading = ""
-        self.lacking: set[str] = set()
+        self.lacking = NONE
         self._at_begin: Values | None = None
         self.savepoints: Savepoints[tuple[Values, dict[str, str | None]]] = Savepoints()
 
@@ -94,7 +101,7 @@ class Settings:
             return
         new = dict(self.values)
         if name == "*":
-            self.lacking.update(self._base)
+            self.lacking |= frozenset(self._base)
             new = {**self._base, **{k: v for k, v in new.items() if k in _NO_RESET_ALL}}
         else:
             if name == "session_authorization":
@@ -102,7 +109,7 @@ class Settings:
             new.pop(name, None)
             if value is None and name in self._base:
                 value = self._base[name]
-                self.lacking.add(name)
+                self.lacking |= {name}
             if value is not None:
                 new[name] = value
         self._set(MappingProxyType(new))
@@ -149,10 +156,25 @@ class Settings:
 
     def _set(self, values: Values) -> None:
         if values is not self.values:
-            self.values = values
-            self.signature = tuple(sorted(values.items())) or None
+            self.values, self.signature = _alike(values)
             self._read()
 
     def _read(self) -> None:
         values: dict[str, str | None] = {**self.values, **self.local}
-        self.reading = "\0".join(f"{name}={values[name]}" for name in _READING if name in values)
+        # One text for all who read alike: most clients bring some of these settings along.
+        self.reading = sys.intern("\0".join(f"{name}={values[name]}" for name in _READING if name in values))
+
+
+def _alike(values: Values) -> tuple[Values, Signature | None]:
+    """The object for *values* that others have, too, and the signature."""
+    if not values:
+        return EMPTY, None
+    items = tuple(values.items())
+    found = _shared.get(items)
+    if found is None:
+        found = values, tuple(sorted(items))
+        if len(items) <= _MOST_ITEMS and sum(len(value) for _, value in items) <= _MOST_TEXT:
+            if len(_shared) >= _MOST_SHARED:
+                _shared.clear()
+            found = _shared.setdefault(items, found)
+    return found

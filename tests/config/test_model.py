@@ -64,7 +64,7 @@ def changed(name: str | int, value: Any) -> Any:
     if isinstance(value, float):
         return value / 2
     if isinstance(value, list):
-        return [*value, "more"]
+        return [*value, "more:1"]  # an address, where these are wanted
     return OTHER.get(str(name), f"{value}-2")
 
 
@@ -200,3 +200,27 @@ def test_with_dsn_refuses_what_is_none_without_repeating_it() -> None:
     with pytest.raises(ConfigError, match="not a PostgreSQL connection string") as caught:
         Config.from_mapping({}).with_dsn("password=hunter 2")
     assert "hunter" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("dsn", "told"),
+    [
+        (
+            "postgresql://app@db/shop?sslmod=require",
+            'unknown connection parameter "sslmod", did you mean "sslmode"?',
+        ),
+        ("host=db dbnam=shop", 'unknown connection parameter "dbnam", did you mean "dbname"?'),
+        ("postgresql://app@db/shop?helios_mode=session", "helios_mode is an option of heliosproxy.connect()"),
+    ],
+)
+def test_a_mistyped_parameter_of_a_dsn_is_named(dsn: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config.from_mapping({"node": [{"name": "primary", "dsn": dsn}]})
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("dsn", ["host=db password=a hunter2=b", "postgresql://u:a/b?hunter2=c@host"])
+def test_what_may_be_a_secret_of_a_dsn_is_not(dsn: str) -> None:
+    with pytest.raises(ConfigError, match="not a PostgreSQL connection string") as caught:
+        Config.from_mapping({"node": [{"name": "primary", "dsn": dsn}]})
+    assert "hunter2" not in str(caught.value)

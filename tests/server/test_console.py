@@ -179,6 +179,40 @@ def test_pause_holds_those_who_keep_their_server_connection(served: Make) -> Non
     assert found == [pid]
 
 
+def test_what_is_done_is_logged(served: Make, caplog: pytest.LogCaptureFixture) -> None:
+    admin = console(served())
+    with caplog.at_level("INFO", "heliosproxy.server"):
+        admin.execute("PAUSE shop")
+        admin.execute("RESUME")
+        admin.execute("SHOW VERSION")
+    user = admin.info.user
+    assert [record.getMessage() for record in caplog.records] == [
+        f"PAUSE shop, says {user}",
+        f"RESUME, says {user}",
+    ]
+
+
+def test_config_has_the_defaults_of_the_server_too(served: Make) -> None:
+    shown = {
+        row["key"]: row for row in console(served(sections={"server": {}})).execute("SHOW CONFIG").fetchall()
+    }
+    assert shown["server.login_timeout"]["default"] == shown["server.login_timeout"]["value"] == "1m"
+    assert not any(key.startswith(("ai_cache", "graphql")) for key in shown)
+
+
+def test_one_who_waits_too_long_in_a_pause_is_told_so(served: Make) -> None:
+    made = served(helios_pool_timeout=0.2)
+    admin, client = console(made), made.connect()
+    admin.execute("PAUSE")
+    with pytest.raises(
+        psycopg.errors.TooManyConnections, match=r"is paused, and was not resumed within 0\.2"
+    ) as told:
+        client.execute("SELECT 1")
+    assert "RESUME" in str(told.value)
+    admin.execute("RESUME")
+    assert client.execute("SELECT 1").fetchone() == (1,)
+
+
 def test_one_who_waits_in_a_pause_may_leave(served: Make) -> None:
     made = served("session")
     admin, client = console(made), made.connect()

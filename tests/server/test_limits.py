@@ -107,6 +107,15 @@ def test_a_refusal_names_limit_value_and_whom(given: dict[str, Any], told: str) 
     assert raised.value.sqlstate == "53300"
 
 
+def test_an_operator_gets_in_when_no_client_does(served: Callable[..., Served]) -> None:
+    server = served(sections={"pool": {"max_connections": 1}})
+    server.connect()
+    with pytest.raises(psycopg.OperationalError, match="1 clients are connected"):
+        server.connect()
+    admin = server.connect(dbname="heliosproxy", user="admin")
+    assert len(admin.execute("SHOW CLIENTS").fetchall()) == 2
+
+
 def counted(server: Served) -> dict[str, dict[str, int]]:
     return counts(server.serving._service.limits)
 

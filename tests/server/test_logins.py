@@ -69,6 +69,16 @@ def test_auth_query_finds_users_that_the_configuration_has_not(served: Callable[
             as_user(server, user, "wrong")
 
 
+def test_what_is_wrong_with_auth_query_is_for_the_log_alone(
+    served: Callable[..., Served], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = served(sections={"server": {"auth_query": "SELECT secret_column FROM nowhere WHERE name = $1"}})
+    with pytest.raises(psycopg.OperationalError, match="users cannot be looked up now") as raised:
+        as_user(server, "bob", "right")
+    assert "nowhere" not in str(raised.value)
+    assert 'auth_query failed for user "bob": relation "nowhere" does not exist' in caplog.text
+
+
 def test_a_database_that_is_not_there(served: Callable[..., Served]) -> None:
     server = served()
     for number in range(3):

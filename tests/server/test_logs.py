@@ -44,6 +44,11 @@ def test_json_is_one_object_on_one_line() -> None:
     assert datetime.fromisoformat(found["time"]).utcoffset() == timedelta(0)
 
 
+def test_nothing_forges_a_line_for_people() -> None:
+    line = Text().format(record('user "%s" is refused', "x\n2026-11-27 ERROR forged\x1b[2J"))
+    assert line.endswith(r'user "x\n2026-11-27 ERROR forged\x1b[2J" is refused')
+
+
 @pytest.mark.parametrize("formatter", [JsonLines(), Text()])
 def test_an_exception_comes_with_its_traceback_and_without_its_secrets(formatter: logging.Formatter) -> None:
     line = formatter.format(record("it failed", error=True))
@@ -99,13 +104,22 @@ def lines(folder: Path, dsn: str, *arguments: str) -> Iterator[str]:
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline().startswith("listening on ")
+        assert process.stderr is not None
+        begin: list[str] = []
+        if "json" in arguments:
+            while not begin or "listening on " not in begin[-1]:
+                begin.append(process.stderr.readline())
+                assert begin[-1]
+        else:
+            assert process.stdout.readline().startswith("listening on ")
         database = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
         with pytest.raises(psycopg.OperationalError):
             psycopg.connect(host=str(folder), port=5432, user="ada", password="wrong", dbname=database)
         psycopg.connect(host=str(folder), port=5432, user="ada", password="hunter2", dbname=database).close()
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=20)
+        output, errors = process.communicate(timeout=20)
+    assert output == ""
+    errors = "".join(begin) + errors
     assert process.returncode == 0
     assert "hunter2" not in errors
     assert VERIFIER not in errors
@@ -115,12 +129,17 @@ def lines(folder: Path, dsn: str, *arguments: str) -> Iterator[str]:
 def test_it_logs_json(folder: Path, dsn: str) -> None:
     found = [json.loads(line) for line in lines(folder, dsn, "--log-format", "json")]
     assert {each["level"] for each in found} == {"INFO", "WARNING"}
-    assert any('user "ada"' in each["message"] for each in found)
+    messages = [each["message"] for each in found]
+    assert any(message.startswith('user "ada"') for message in messages)
+    assert any(message.startswith("listening on ") for message in messages)
+    (refused,) = [message for message in messages if "refused" in message]
+    assert refused.startswith("local: user 'ada', database ")
+    assert refused.endswith('login refused: password authentication failed for user "ada"')
     assert all(set(each) == {"time", "level", "logger", "message"} for each in found)
 
 
 def test_it_logs_text_and_from_a_level_on(folder: Path, dsn: str) -> None:
-    assert [line.split()[2] for line in lines(folder, dsn)] == ["WARNING", "INFO"]
+    assert [line.split()[2] for line in lines(folder, dsn)] == ["WARNING", "INFO", "INFO"]
     assert list(lines(folder, dsn, "--log-level", "error")) == []
 
 

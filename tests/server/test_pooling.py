@@ -54,6 +54,37 @@ def test_who_waits_too_long_is_told_what_for(served: Callable[..., Served]) -> N
     assert waiter.execute("SELECT 3").fetchone() == (3,)
 
 
+def test_a_transaction_for_which_there_is_no_server_connection_has_failed(
+    served: Callable[..., Served],
+) -> None:
+    server = served(helios_server_connections=1, helios_pool_timeout=0.2)
+    holder, client = server.connect(autocommit=False), server.connect()
+    holder.execute("SELECT 1")
+    client.execute("BEGIN")
+    with pytest.raises(psycopg.OperationalError, match="pool"):
+        client.execute("SELECT 1")
+    assert client.info.transaction_status == pq.TransactionStatus.INERROR
+    holder.close()
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+        client.execute("SELECT 2")
+    client.execute("ROLLBACK")
+    assert client.execute("SELECT 3").fetchone() == (3,)
+
+
+def test_a_failed_transaction_is_not_answered_from_the_cache(served: Callable[..., Served]) -> None:
+    client = served(helios_cache=True).connect()
+    client.execute("CREATE TABLE IF NOT EXISTS kept (n int)")
+    for _ in range(2):  # the second time all of it goes the short way
+        client.execute("BEGIN")
+        client.execute("SELECT random()")
+        client.execute("SELECT n FROM kept")
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            client.execute("SELECT 1/0")
+        with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+            client.execute("SELECT n FROM kept")
+        client.execute("ROLLBACK")
+
+
 def test_who_waits_is_told_so(served: Callable[..., Served], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(home, "PATIENCE", 0.05)
     server = served(helios_server_connections=1, helios_pool_timeout=30)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from heliosproxy.sql.statement import Setting
-from heliosproxy.state.settings import Settings
+from heliosproxy.state.settings import Settings, _shared
 
 
 def changed(
@@ -31,6 +31,25 @@ def test_commit_keeps_what_was_set() -> None:
 def test_a_rollback_that_undoes_nothing_says_so() -> None:
     settings = changed(("a", "1"), inside=False)
     assert not settings.end(committed=False)
+
+
+def test_the_same_set_in_the_same_order_is_one_object() -> None:
+    one, same, turned = (
+        changed(*changes)
+        for changes in ((("a", "1"), ("b", "2")), (("a", "1"), ("b", "2")), (("b", "2"), ("a", "1")))
+    )
+    assert one.values is same.values
+    assert one.signature is same.signature
+    # Which was set first decides whether the other could be.
+    assert turned.values is not one.values
+    assert turned.signature == one.signature
+
+
+def test_values_of_any_number_and_size_are_kept_apart() -> None:
+    sessions = [changed(("a", str(number))) for number in range(3000)] + [changed(("a", "x" * 10_000))]
+    assert [int(s.values["a"]) for s in sessions[:-1]] == list(range(3000))
+    assert len(sessions[-1].values["a"]) == 10_000
+    assert len(_shared) <= 1000
 
 
 def test_the_latest_savepoint_of_a_name_is_meant() -> None:

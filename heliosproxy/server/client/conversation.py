@@ -24,7 +24,7 @@ from ..protocol.errors import ProtocolViolation
 from . import replies, swift
 from .commands import Commands
 from .plan import BIND, PARSE, Frame, Plan, of_batch, of_function_call, of_query, of_read
-from .settling import HELD
+from .settling import HELD, NOTHING
 from .told import suspects
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class Conversation(Commands):
             except psycopg.Error as error:  # of the analysis: a hint nobody understands
                 self._refuse(Plan(kind in (QUERY, SYNC, CALL)), error)
         if not inbox:
+            self.inbox = NOTHING
             self.rested()
 
     def whole(self, data: bytes) -> bool:
@@ -241,25 +242,29 @@ class Conversation(Commands):
         """The wait is over, whichever way."""
         if waiter is not self._waiter:
             return
-        self._waiter = None
-        if self._passage is not None:
-            self._plan, self._passage = self._passage.plan(), None
-        session, plan = self.session, self._plan
-        if plan is None:
-            raise AssertionError("nobody waits without a plan")
         try:
-            server = session.pool.collect(waiter)
+            server = self.session.pool.collect(waiter)
             if server is None:
                 self._place = waiter
-                self._task = asyncio.get_running_loop().create_task(self._travel(plan, None))
+                self._task = asyncio.get_running_loop().create_task(self._travel(self._waited(), None))
                 return
-            session.take(server, self)
-            self._transmit(plan)
         except psycopg.Error as error:
-            self._refuse(plan, error)
+            self._refuse(self._waited(), error)
             self.pump()
         except Exception:  # noqa: BLE001 - logged, and told to the client
             self._broken()
+        else:
+            self.handed(server)
+
+    def _waited(self) -> Plan:
+        """The wait is over: its plan goes the long way."""
+        self._waiter = None
+        if self._passage is not None:
+            self._plan, self._passage = self._passage.plan(), None
+        if self._plan is None:
+            raise AssertionError("nobody waits without a plan")
+        plan: Plan = self._plan
+        return plan
 
     def _broken(self) -> None:
         """A mistake of ours, in an exception handler: nobody may wait for what will not come."""

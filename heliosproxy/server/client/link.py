@@ -6,6 +6,7 @@ import asyncio
 import logging
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from ..protocol.frames import Frames
 from . import replies
 from .conversation import Conversation
 from .secure import HANDSHAKE, SecureLine
+from .settling import NOTHING
 from .startup import Greeting, greeting
 
 if TYPE_CHECKING:
@@ -120,6 +122,8 @@ class Link(asyncio.Protocol):
                 and (conversation.swiftly(data) or conversation.whole(data))
             ):
                 return
+            if conversation.inbox is NOTHING:
+                conversation.inbox = deque()
             conversation.inbox.extend(self._frames.feed(data))
             conversation.pump()
         except ProtocolViolation as violation:
@@ -263,7 +267,9 @@ class Link(asyncio.Protocol):
 
     def dismiss(self) -> None:
         """The proxy is shutting down: say so, and hang up."""
-        if not self.transport.is_closing():
+        server = self.conversation.running if self.served else None
+        # Within a message nothing can be said.
+        if not self.transport.is_closing() and (server is None or not server.middle):
             self.write(replies.fatal("57P01", "terminating connection due to administrator command"))
         self.close()
 
@@ -373,6 +379,10 @@ class Link(asyncio.Protocol):
             self._asleep = asyncio.get_running_loop().create_future()
             await self._asleep
 
+    def _log_refusal(self, who: Greeting, why: Exception) -> None:
+        if not self.transport.is_closing():
+            logger.info("%s: user %r, database %r: login refused: %s", self.peer, who.user, who.database, why)
+
     async def _login(self, who: Greeting) -> None:
         try:
             if self.service.settings.tls_required and self.encrypted is None and not self.local:
@@ -389,12 +399,15 @@ class Link(asyncio.Protocol):
                 )
             conversation = await self.service.admit(self, who)
         except ProtocolViolation as violation:
+            self._log_refusal(who, violation)
             self.refuse(violation)
             return
         except LoginRefused as refusal:
+            self._log_refusal(who, refusal)
             self.refuse(ProtocolViolation(str(refusal), sqlstate=refusal.sqlstate))
             return
         except (psycopg.Error, OSError) as error:
+            self._log_refusal(who, error)
             if not self.transport.is_closing():
                 self.write(replies.of_exception(error, "FATAL"))
             self.close()

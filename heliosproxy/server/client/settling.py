@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from ..listen.ears import Ears
     from ..upstream.connection import Upstream
 
+NOTHING: deque[Frame] = deque(maxlen=0)
+"""The inbox of all who have nothing in it: thousands of clients are idle, and an empty deque takes 760 bytes."""
+
 _PRIVATE = count()
 
 HELD = object()
@@ -53,7 +56,7 @@ class Settling:
         self.portals: dict[bytes, Portal] = {}
         self.told: dict[bytes, tuple[Prepared, bytes]] = {}
         self.fresh: dict[bytes, Prepared | None] = {}
-        self.inbox: deque[Frame] = deque()
+        self.inbox = NOTHING
         self.encoding = "utf-8"
         self._reading = session.settings.reading  # by which its statements were read
         self.write = link.write

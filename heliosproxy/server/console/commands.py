@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...check import flat
 from ...config import Config
+from ...config.features import Server
 from ..control import FIXED
 from ..protocol.errors import ProtocolViolation
 from .tables import TABLES, Row, Said
@@ -101,7 +102,8 @@ async def perform(service: Service, command: Command) -> Result:
         if not count:
             which = f"has the id {whom}" if isinstance(whom, int) else f"is on database {whom}"
             raise _refused("42704", f"no client {which}")
-        return Result("KILL", notice=f"{count} clients were hung up on")
+        who = "1 client was" if count == 1 else f"{count} clients were"
+        return Result("KILL", notice=f"{who} hung up on")
     if verb == "EMPTY":
         return Result("")
     hurry = [argument != "WAIT"] if verb == "SHUTDOWN" else []
@@ -125,7 +127,7 @@ async def _own(service: Service, name: str) -> list[Row]:
     if name == "HELP":
         return [list(line) for line in _HELP]
     if name == "CONFIG":
-        defaults = flat(Config())
+        defaults = flat(Config(server=Server()))
         return [
             [key, value, defaults.get(key, ""), "no" if key in FIXED else "yes"]
             for key, value in flat(service.proxy.config).items()

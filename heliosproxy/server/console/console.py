@@ -163,7 +163,7 @@ class Console:
     async def _performed(self, command: Command) -> bytes:
         if command.verb not in READING:
             who = self._link.greeting
-            logger.info("%s %s, says %s", command.verb, command.argument, "" if who is None else who.user)
+            logger.info("%s, says %s", " ".join(command).rstrip(), "" if who is None else who.user)
         if command.verb == "EMPTY":
             tag = command.argument.encode()
             return backend.command_complete(tag) if tag else frontend.message(b"I", b"")

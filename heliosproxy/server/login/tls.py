@@ -210,6 +210,8 @@ def _load_pair(context: ssl.SSLContext, cert: str, key: str, password: str) -> N
         context.load_cert_chain(cert, key, lambda: password)
     except (ssl.SSLError, ValueError) as error:
         reason = getattr(error, "reason", None) or "the passphrase is missing or wrong"
+        if reason == "KEY_VALUES_MISMATCH":
+            reason = "the key is not the certificate's"
         raise ConfigError(
             f'certificate file "{cert}" and key file "{key}" cannot be used: {reason}'
         ) from None

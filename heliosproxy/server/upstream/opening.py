@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import socket
 import ssl
@@ -69,10 +70,12 @@ class Dialogue(asyncio.Protocol):
             self._waiter.set_result(None)
 
     async def _wait(self) -> None:
-        if self._error is not None:
-            raise psycopg.OperationalError(
-                f"connection to server failed: {self._error or 'server closed the connection unexpectedly'}"
+        if isinstance(self._error, ProtocolViolation):
+            raise ConnectionError(
+                f"what answers there does not speak PostgreSQL's protocol ({self._error}): are host and port right?"
             )
+        if self._error is not None:
+            raise ConnectionError(_words(self._error) or "the server closed the connection unexpectedly")
         self._waiter = asyncio.get_running_loop().create_future()
         await self._waiter
 
@@ -166,12 +169,12 @@ async def open_upstream(home: Home, destination: Destination) -> Upstream:
     """Connect to the first server of *destination* that lets us in.
 
     Raises:
-        psycopg.OperationalError: none can be reached, or none speaks the protocol.
+        psycopg.OperationalError: none can be reached, or none speaks the protocol (08006).
         psycopg.Error: the last one refused the login, with its own sqlstate.
         ConfigError: what the connection string says of TLS cannot be done.
         UnsupportedError: it asks for what this version does not do.
     """
-    _refuse_unavailable(destination)
+    refuse_unavailable(destination)
     targets = list(destination.targets)
     if destination.shuffle:
         random.shuffle(targets)
@@ -183,17 +186,33 @@ async def open_upstream(home: Home, destination: Destination) -> Upstream:
         for encrypted in attempts:
             try:
                 async with asyncio.timeout(destination.connect_timeout):
-                    return await _attempt(home, destination, target, how if encrypted else None)
-            except (OSError, TimeoutError, LoginRefused, ssl.SSLError) as error:
-                text = str(error) or "timed out"
+                    opened = await _attempt(home, destination, target, how if encrypted else None)
+                home.outage.over()
+                return opened
+            except (OSError, LoginRefused) as error:
+                text = _words(error) or "timed out"
                 failed = psycopg.OperationalError(f"connection to server at {target} failed: {text}")
+                failed.sqlstate = "08006"
             except psycopg.Error as error:
                 failed = error
-    raise failed or psycopg.OperationalError("there is no server to connect to")
+    failed = failed or psycopg.OperationalError("there is no server to connect to")
+    home.outage.failed(failed)
+    raise failed
 
 
-def _refuse_unavailable(destination: Destination) -> None:
-    """What a connection string asks for and this version does not do is refused by name, never ignored."""
+def _words(error: Exception) -> str:
+    """What *error* says, without the system's number."""
+    if isinstance(error, ssl.SSLError) or not isinstance(error, OSError) or error.errno is None:
+        return str(error)
+    return os.strerror(error.errno) if error.errno > 0 else error.strerror or str(error)
+
+
+def refuse_unavailable(destination: Destination) -> None:
+    """What a connection string asks for and this version does not do is refused by name, never ignored.
+
+    Raises:
+        UnsupportedError: it asks for such a thing.
+    """
     asked = {
         "target_session_attrs": destination.session_attrs != "any",
         "requirepeer": bool(destination.require_peer),
@@ -201,7 +220,7 @@ def _refuse_unavailable(destination: Destination) -> None:
     }
     for name, wanted in asked.items():
         if wanted:
-            raise UnsupportedError(f"{name} in a [[node]]'s dsn: the server does not have it in this version")
+            raise UnsupportedError(f"{name} in a [[node]]'s dsn: not supported by this version: leave it out")
 
 
 async def _attempt(home: Home, destination: Destination, target: Target, how: UpstreamTls | None) -> Upstream:

@@ -58,6 +58,7 @@ class Child:
         serving: it accepts clients, and nobody has told it to stop.
         finishing: it was told to end.
         deadline: when it is killed.
+        deaf: its end of the line is closed.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Child:
         self.line = line_
         self.holder = holder
         self.since = self.heard = time.monotonic()
-        self.serving = self.finishing = False
+        self.serving = self.finishing = self.deaf = False
         self.deadline = inf
         self.unsent = bytearray()
         self._lines = Lines()

@@ -42,10 +42,10 @@ class Generation:
                     raise ConfigError(
                         f"{key} cannot change while the server runs: restart it for that", key=key
                     )
-        self.files = _changed(self.server.tls_cert, self.server.tls_key)
         self.proxy: Proxy = Proxy(config, after=None if before is None else before.proxy)
         self.service = Service(self.proxy, self.server)
         refuse_unsafe(self.server.listen, self.service.accounts, self.service.tls is not None)
+        self.files = _changed(self.server.tls_cert, self.server.tls_key)
         self.cap = config.pool.server_connections
 
     def equals(self, other: Generation) -> bool:
@@ -66,5 +66,8 @@ def _value(config: Config, key: str) -> object:
 
 def _changed(*files: str | None) -> list[tuple[int, int]]:
     """What tells whether the files were written since."""
-    stats = [os.stat(file) for file in files if file]
+    try:
+        stats = [os.stat(file) for file in files if file]
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: {error.strerror}", key="server.tls_cert") from None
     return [(stat.st_mtime_ns, stat.st_ino) for stat in stats]

@@ -13,10 +13,14 @@ import json
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
 from ...errors import HeliosError
+from ..client import replies
 from ..client.conversation import Conversation
 from ..client.link import Link
 from ..client.startup import Greeting
@@ -47,17 +51,18 @@ def can_move(link: Link) -> bool:
     )
 
 
-def send(link: Link, line: socket.socket) -> bool:
-    """Give *link*, which stands still, away over *line*; False when that cannot be now, or at all."""
+def send(link: Link, line: socket.socket) -> bool | None:
+    """Give *link*, which stands still, away over *line*; False when that cannot be now, None when it never can."""
     state = json.dumps(_packed(link)).encode()
     if len(state) > LARGEST:
-        return False
+        return None
     try:
         socket.send_fds(line, [state], [link.transport.get_extra_info("socket").fileno()])
-    except (BlockingIOError, OSError) as error:
-        if not isinstance(error, BlockingIOError):
-            logger.warning("a client could not move to another process: %s", error)
+    except BlockingIOError:
         return False
+    except OSError as error:
+        logger.warning("a client could not move to another process, and stays: %s", error)
+        return None
     if isinstance(link.place, Away):
         link.place.leave_it()
     link.transport.abort()  # the socket lives on in the other process
@@ -144,8 +149,12 @@ async def _adopt(service: Service, client: socket.socket, state: dict[str, Any])
         service.links[link.pid] = link
         service.timeouts.start()
         link.start(conversation(link))
-    except (OSError, HeliosError) as error:
+    except (OSError, HeliosError, psycopg.Error) as error:
         logger.warning("a client of database %s could not be taken over: %s", who.database, error)
+        if state["place"] is not None:
+            service.peers.tell("supervisor", "free", state["place"])
+        with suppress(OSError):
+            client.send(replies.of_exception(error, "FATAL"))
         client.close()
 
 

@@ -45,7 +45,12 @@ class Alone:
             return []
         if whom == "supervisor":
             return [
-                Answer(-1, None, "this server runs in a process of its application: it has no supervisor")
+                Answer(
+                    -1,
+                    None,
+                    "this server runs in a process of its application: it has no supervisor; "
+                    "the application ends it, by server.close()",
+                )
             ]
         return [await answered(0, self.handlers[do], args)]
 

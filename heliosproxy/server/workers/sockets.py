@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import sys
@@ -13,6 +14,13 @@ from ...errors import ConfigError
 
 BACKLOG = 4096
 """Clients that may wait to be accepted: more than 2,000 come within a second of a failover (hazards/wire.md, 16)."""
+
+_ADVICE = {
+    errno.EADDRINUSE: ": end the program that listens there, or choose another port",
+    errno.ENOENT: ": make the folder first, for the account that this server runs as",
+    errno.EACCES: ": this account may not listen there; ports below 1024 are the system's",
+    errno.EADDRNOTAVAIL: ": it is no address of this machine",
+}
 
 
 class Listening:
@@ -41,7 +49,8 @@ class Listening:
                 self._bind(address)
         except (OSError, ValueError) as error:
             self.close()
-            raise ConfigError(f"server.listen: {address}: {error}", key="server.listen") from None
+            advice = _ADVICE.get(getattr(error, "errno", 0) or 0, "")
+            raise ConfigError(f"server.listen: {address}: {error}{advice}", key="server.listen") from None
 
     def of(self, worker: int) -> list[socket.socket]:
         """Those of one worker."""
@@ -88,27 +97,25 @@ class Listening:
 
 
 def _tcp(family: int, name: tuple[object, ...], spread: bool) -> socket.socket:
-    made = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if spread:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        made.bind(name)
-        made.listen(BACKLOG)
-        made.setblocking(False)
-    except BaseException:
-        made.close()
-        raise
-    return made
+    options = [(socket.SOL_SOCKET, socket.SO_REUSEADDR)]
+    if spread:
+        options.append((socket.SOL_SOCKET, socket.SO_REUSEPORT))
+    if family == socket.AF_INET6:
+        options.append((socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
+    return _listening(family, name, options)
 
 
 def _unix(path: str) -> socket.socket:
     _remove_stale(path)
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    return _listening(socket.AF_UNIX, path, ())
+
+
+def _listening(family: int, name: Any, options: Sequence[tuple[int, int]]) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
     try:
-        made.bind(path)
+        for level, option in options:
+            made.setsockopt(level, option, 1)
+        made.bind(name)
         made.listen(BACKLOG)
         made.setblocking(False)
     except BaseException:

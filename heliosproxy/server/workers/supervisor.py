@@ -62,7 +62,7 @@ class Supervisor:
         reload: Callable[[], Config] | None = None,
         started: Callable[[list[str]], None] | None = None,
     ) -> None:
-        self.generation = Generation(config)
+        self.generation = self._before = Generation(config)  # and the last one that workers could serve
         self.workers = self.generation.server.workers
         self._reload, self._started = reload, started
         self.listening = Listening(self.generation.server.listen, self.workers)
@@ -162,6 +162,8 @@ class Supervisor:
                 logger.info("SIGHUP: %s", self._reload_now(None))
             except HeliosError as error:
                 logger.error("SIGHUP: nothing was changed: %s", error)
+            except Exception:  # whatever is wrong with the files: who is served is served on
+                logger.exception("SIGHUP: nothing was changed")
         else:
             self._end(hurry=which == signal.SIGINT or self._ending)
 
@@ -203,10 +205,20 @@ class Supervisor:
         self._selector.register(ours, selectors.EVENT_READ, child)
 
     def _hear(self, child: Child) -> None:
-        for message in child.hear() or ():
+        messages = child.hear()
+        if messages is None:
+            # It ends, or is out of its mind: in both cases there is nothing more to be heard.
+            self._selector.unregister(child.line)
+            child.deaf = True
+            child.deadline = min(
+                child.deadline, time.monotonic() + self.generation.server.drain_timeout + PATIENCE
+            )
+        for message in messages or ():
             self.board.received(child, message)
 
     def _watch(self, child: Child) -> None:
+        if child.deaf:
+            return
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if child.unsent else 0)
         child.flush()
         if self._selector.get_key(child.line).events != events:
@@ -214,16 +226,17 @@ class Supervisor:
 
     def _ready(self, child: Child) -> None:
         child.serving = not child.finishing
-        older = [other for other in self._children.values() if other.slot == child.slot and other.serving]
-        for other in older:
-            if other is not child:
+        here = [other for other in self._children.values() if other.slot == child.slot and other.serving]
+        newest = max((other.serial for other in here), default=child.serial)
+        for other in here:
+            if other.serial != newest:
                 linger = self._linger
                 other.finish(
                     "retire", linger, self._move, within=inf if linger is None else linger + PATIENCE
                 )
                 if other.holder is not None:
                     self._set_quota(other, other.holder.size)  # it needs no more than it has
-        if child.slot in self._rolling:
+        if child.slot in self._rolling and child.generation == self.generation.number:
             self._rolling.remove(child.slot)
             self._roll()
         started = {other.slot for other in self._children.values() if other.serving}
@@ -235,23 +248,35 @@ class Supervisor:
         del self._children[child.serial]
         self.board.leave(child.serial)
         self._register.died(child)
-        self._selector.unregister(child.line)
+        if not child.deaf:
+            self._selector.unregister(child.line)
         child.line.close()
         if self._ending or child.finishing:
             return
-        if not child.serving and (self._started is not None or child.slot in self._rolling):
+        if not child.serving and self._started is not None:
             logger.error("worker %d could not start: %s", child.number, how)
-            if self._started is not None:
-                self._due.clear()
-                for other in self._children.values():
-                    other.finish("drain", 0.0, within=PATIENCE)
+            self._due.clear()
+            for other in self._children.values():
+                other.finish("drain", 0.0, within=PATIENCE)
             self._rolling.clear()
+            return
+        if not child.serving and child.slot in self._rolling and not self._proven:
+            logger.error("worker %d could not start: %s; the workers from before serve on", child.number, how)
+            self._rolling.clear()
+            self.generation = self._before
+            self._register.change(self.generation.service.limits)
             return
         early = time.monotonic() - child.since < SETTLED
         deaths = self._early[child.slot] = self._early[child.slot] + 1 if early else 0
         wait = min(SLOWEST, HASTE * 2.0**deaths) if deaths > 1 else 0.0
         logger.error("worker %d died (%s): another one starts in %g s", child.number, how, wait)
         self._due[child.slot] = time.monotonic() + wait
+
+    @property
+    def _proven(self) -> bool:
+        """Whether a worker serves what they all are to serve."""
+        number = self.generation.number
+        return any(child.generation == number and child.serving for child in self._children.values())
 
     # -- server connections ----------------------------------------------------------------------------
 
@@ -311,6 +336,8 @@ class Supervisor:
                 child.finish("drain", seconds, within=seconds + PATIENCE)
         self._move = made.movable(self.generation)
         self._linger = linger
+        if self._proven:
+            self._before = self.generation
         self.generation = made
         self._register.change(made.service.limits)
         self._rolling = list(range(self.workers))

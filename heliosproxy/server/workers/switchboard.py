@@ -17,6 +17,7 @@ class Party(Protocol):
 
     number: int
     serving: bool
+    finishing: bool
 
     def send(self, message: Message) -> None:
         """Send *message* to it; nothing when it is gone."""
@@ -110,7 +111,8 @@ class Switchboard:
         self._pass(question, do, args, party if whom == "others" else None)
 
     def _pass(self, question: Question | None, do: str, args: list[Any], but: Party | None) -> None:
-        whom = [party for party in self.parties.values() if party is not but and party.serving]
+        # One that retires has clients, too; one that starts learns what holds at its start.
+        whom = [p for p in self.parties.values() if p is not but and (p.serving or p.finishing)]
         ref = None
         if question is not None:
             self._last += 1

@@ -24,7 +24,10 @@ logger = logging.getLogger("heliosproxy.server")
 REPORT_EVERY = 0.25
 """Seconds between two reports of what server connections this process has and lacks."""
 
-_LOOK_EVERY = 0.02
+_STAND_STILL = 0.02
+"""Seconds for which clients that are to move stand still: what was written to them reaches the kernel."""
+
+_LOOK_EVERY = 0.25
 
 
 class Worker:
@@ -142,19 +145,27 @@ class Worker:
         loop, service = asyncio.get_running_loop(), self.service
         end = None if seconds is None else loop.time() + seconds
         standing: list[Link] = []
+        staying: set[int] = set()
         while not self._hurry.is_set() and (end is None or loop.time() < end):
             for link in standing:
                 # What was written to it has reached the kernel since.
-                if not (moving.can_move(link) and moving.send(link, self._moves_out)):
+                moved = moving.send(link, self._moves_out) if moving.can_move(link) else False
+                if moved is None:
+                    staying.add(link.pid)
+                if not moved:
                     link.stand_still(False)
-            standing = [link for link in service.links.values() if move and moving.can_move(link)]
+            standing = [
+                link
+                for link in service.links.values()
+                if move and link.pid not in staying and moving.can_move(link)
+            ]
             for link in standing:
                 link.stand_still(True)
             # Those that are just logging in are not among the links.
             if not service.busy and not self._arriving:
                 break
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), _LOOK_EVERY)
+                await asyncio.wait_for(self._hurry.wait(), _STAND_STILL if standing else _LOOK_EVERY)
         await service.drain(0.0, self._hurry)
         self._ended.set()
 

@@ -111,7 +111,7 @@ def test_a_broken_file_is_named(tmp_path: Path, certificates: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=r"junk|/no"):
             listener(*arguments)
-    with pytest.raises(ConfigError, match="KEY_VALUES_MISMATCH"):
+    with pytest.raises(ConfigError, match="the key is not the certificate's"):
         listener(cert, str(certificates / "ca.key"))
     with pytest.raises(ConfigError, match="no certificate in it"):
         certificate_of(str(junk))
