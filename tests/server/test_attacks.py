@@ -441,3 +441,16 @@ def test_what_is_discarded_in_a_pipeline_is_prepared_anew(
     client.send(discard, bind(b"nobody"), frontend.SYNC)  # it has discarded, although it ends in an error
     assert errors(client.ready()) == ["26000"]
     assert prepared_value(client, b"SELECT 1") == b"1"
+
+
+def test_a_failed_transaction_refuses_to_prepare_what_a_server_knows(
+    one_server: Served, wired: Callable[..., Wire]
+) -> None:
+    first, second = wired(one_server.url), wired(one_server.url)
+    assert prepared_value(first, b"SELECT 1") == b"1"
+    second.ask("BEGIN")
+    second.ask("SELECT 1/0")
+    second.send(frontend.parse(b"s", b"SELECT 1"), frontend.SYNC)
+    assert errors(second.ready()) == ["25P02"]
+    second.ask("ROLLBACK")
+    assert prepared_value(second, b"SELECT 1") == b"1"

@@ -85,8 +85,8 @@ for _text in (
     "SET ROLE lesser",
     "RESET ROLE",
     "SELECT current_user",
-    "PREPARE s AS SELECT 9",
-    "EXECUTE s",
+    "PREPARE of_sql AS SELECT 9",  # a name of the protocol is another
+    "EXECUTE of_sql",
     "VACUUM same",
     "SELECT pg_advisory_lock(5), pg_advisory_unlock(5)",
     "LOCK TABLE same",
@@ -99,6 +99,7 @@ for _text in (
     ATOMS[f"X {_text}"] = frontend.parse(b"", _text.encode()) + bind() + execute()
     if _text.startswith(("DISCARD", "DEALLOCATE")):
         del ATOMS[f"X {_text}"]  # in a pipeline it is a server's affair, which knows other names
+        ATOMS[f"Q {_text}"] = frontend.SYNC + ATOMS[f"Q {_text}"]
 for _name in (b"", b"s", b"t"):
     for _text in (
         "SELECT $1::int + 1",
@@ -109,7 +110,8 @@ for _name in (b"", b"s", b"t"):
         "SELECT FROM nowhere WHERE $1",
         "SELECT * FROM same WHERE n > $1 ORDER BY n",
     ):
-        ATOMS[f"P {_name.decode()} {_text}"] = frontend.parse(_name, _text.encode())
+        if not _name or "nowhere" not in _text:  # of two errors in one Parse the other may be told
+            ATOMS[f"P {_name.decode()} {_text}"] = frontend.parse(_name, _text.encode())
     shown = _name.decode()
     ATOMS[f"B {shown} 1"] = bind(_name, b"1")
     ATOMS[f"B {shown} none"] = bind(_name)
@@ -227,6 +229,7 @@ def test_any_program_is_answered_as_directly(
     @given(PROGRAMS, st.booleans())
     def check(program: list[str], at_once: bool) -> None:
         expected = direct(program, at_once)
+        assume(expected[-1][0] == b"Z")  # else PostgreSQL has hung up
         assume(not any(part in body for part in LENIENT for _, body in expected))
         fresh(server.dsn)
         if server.proxy.cache is not None:

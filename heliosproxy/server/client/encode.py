@@ -6,9 +6,11 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ...sql.statement import Statement, TransactionOp
+from ...state.transaction import Status
 from ..protocol import frontend
 from ..upstream.exchange import Insert, Script, Unit
-from .plan import BIND, CLOSE, DESCRIBE, PARSE, STATEMENT, Op, Plan
+from .plan import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE, STATEMENT, Op, Plan
 from .statements import Prepared
 
 if TYPE_CHECKING:
@@ -23,6 +25,16 @@ PROMOTED = 3
 PostgreSQL finds a generic plan as good (PREPARE, Notes). Texts that come once or twice do not fill the servers."""
 
 
+_LEAVING = frozenset(
+    {TransactionOp.COMMIT, TransactionOp.ROLLBACK, TransactionOp.ROLLBACK_TO, TransactionOp.PREPARE}
+)
+
+
+def _leaves(statement: Statement) -> bool:
+    """Whether a failed transaction takes *statement*."""
+    return statement.transaction is not None and statement.transaction.op in _LEAVING
+
+
 class Encoder:
     """What is sent to *upstream* for a plan, and the script by which its replies are taken apart.
 
@@ -30,12 +42,13 @@ class Encoder:
         coming: names of ours that are being prepared in the same exchange; more are added.
     """
 
-    __slots__ = ("_coming", "_conversation", "_own", "_unnamed", "_upstream", "out", "script")
+    __slots__ = ("_barred", "_coming", "_conversation", "_own", "_unnamed", "_upstream", "out", "script")
 
     def __init__(self, conversation: Settling, upstream: Upstream, coming: set[bytes]) -> None:
         self._conversation = conversation
         self._upstream = upstream
         self._own = conversation.own_names
+        self._barred = conversation.session.tx.status is Status.FAILED
         self._coming = coming
         self._unnamed: Any = upstream.prepared.unnamed
         self.out: list[bytes] = []
@@ -77,6 +90,7 @@ class Encoder:
                 )
             else:
                 self._raw(op)
+                self._barred = self._barred and op.kind != EXECUTE  # it may end the transaction
         self._upstream.prepared.unnamed = self._unnamed
 
     def _parse(self, op: Op) -> None:
@@ -86,6 +100,8 @@ class Encoder:
         if not op.name and prepared.uses < PROMOTED:
             self._unnamed = prepared
             self._raw(op, done)
+        elif self._barred and not _leaves(prepared.known.statement):
+            self._prepare(prepared, True, done)  # a failed transaction refuses what the server knows, too
         elif prepared.name in known or prepared.name in self._coming:
             self.script.append(Insert(PARSE_COMPLETE, done))
         else:
