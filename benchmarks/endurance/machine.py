@@ -348,8 +348,9 @@ class Clients(RuleBasedStateMachine):
     )
     def prepare(self, at: int, name: bytes, slot: int) -> None:
         def settle(client: Known, answer: Messages) -> None:
-            # Its name is closed first, which no failed transaction forbids.
-            client.prepared.pop(name, None)
+            # Its name is closed first, which no failed transaction forbids; of a lost one all is refused.
+            if client.status != "L":
+                client.prepared.pop(name, None)
             # What the server connection knows already nobody asks it for, in a failed transaction either.
             known = client.status == "E" and not error(answer)
             if known or not self.failed(client, answer):
