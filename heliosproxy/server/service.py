@@ -9,7 +9,7 @@ import secrets
 import ssl
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
@@ -379,24 +379,27 @@ class Service:
 
     def cancel_on(self, server: Upstream, done: Callable[[], None] | None = None) -> None:
         """Cancel what *server* runs now; *done* is called when the request is delivered."""
-        self._in_background(self._cancel(server), done)
+        # From this moment on: what is read in the same round of the loop must not hand the connection on.
+        kept = ExitStack()
+        kept.enter_context(server.kept())
+        self._in_background(self._cancel(server), kept.close, done)
 
-    def _in_background(self, work: Coroutine[Any, Any, Any], done: Callable[[], None] | None) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, Any], *then: Callable[[], None] | None) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        if done is not None:
-            task.add_done_callback(lambda _: done())
+        for call in filter(None, then):
+            task.add_done_callback(lambda _, call=call: call())  # type: ignore[misc]  # of the default
 
     async def _cancel(self, server: Upstream) -> None:
-        with server.kept():
-            reach: Reach = server.address
-            try:
-                async with asyncio.timeout(CANCEL):
-                    reader, writer = await reach.connect()
-                    with closing(writer):
-                        writer.write(frontend.cancel_request(server.backend_pid, server.secret))
-                        await reader.read()  # the server hangs up once the request is delivered
-            except OSError as error:  # TimeoutError is one
-                reason = str(error) or "no answer"
-                logger.warning("a cancel request could not be delivered to %s: %s", reach, reason)
+        reach: Reach = server.address
+        try:
+            async with asyncio.timeout(CANCEL):
+                reader, writer = await reach.connect()
+                with closing(writer):
+                    writer.write(frontend.cancel_request(server.backend_pid, server.secret))
+                    await reader.read()  # the server hangs up once the request is delivered
+        except OSError as error:  # TimeoutError is one
+            server.expires_at = 0.0  # it may still be delivered, and must not hit who comes next
+            reason = str(error) or "no answer"
+            logger.warning("a cancel request could not be delivered to %s: %s", reach, reason)
