@@ -89,8 +89,7 @@ class Clients(RuleBasedStateMachine):
     Attributes:
         server, mode: what is driven.
         scarce: server connections are fewer than clients: some wait.
-        several: it has several workers. A cancel request that comes to another one than its client's is hung up on
-            before it is delivered, and may hit the client's next statement.
+        several: it has several workers: a cancel request may come to another one than its client's, and takes longer.
     """
 
     server: Server
