@@ -58,7 +58,7 @@ class Child:
         serving: it accepts clients, and nobody has told it to stop.
         finishing: it was told to end.
         deadline: when it is killed.
-        deaf: its end of the line is closed.
+        deaf: its end of the line is closed; nothing more is said to it, nor heard of it.
     """
 
     def __init__(
@@ -87,9 +87,10 @@ class Child:
         return self._lines.feed(data) if data else None
 
     def send(self, message: Message) -> None:
-        """Send *message*, as soon as it takes it; one that is stopped stops nobody else."""
-        self.unsent += line(message)
-        self.flush()
+        """Send *message*, as soon as it takes it; one that is stopped stops nobody, one that is deaf hears nothing."""
+        if not self.deaf:
+            self.unsent += line(message)
+            self.flush()
 
     def flush(self) -> None:
         """Send what it has not taken yet."""
@@ -100,8 +101,15 @@ class Child:
     def finish(self, do: str, *args: object, within: float) -> None:
         """Let it end by *do*; it is killed after *within* seconds."""
         self.serving, self.finishing = False, True
-        self.deadline = time.monotonic() + within
+        deadline = time.monotonic() + within
+        self.deadline = min(self.deadline, deadline) if self.deaf else deadline
         self.send({"do": do, "args": args})
+
+    def lose(self, within: float) -> None:
+        """It has closed its end of the line: it ends by itself, or is killed after *within* seconds."""
+        self.deaf = True
+        self.deadline = min(self.deadline, time.monotonic() + within)
+        self.unsent.clear()
 
     def kill(self) -> None:
         """Kill it, as the last resort."""

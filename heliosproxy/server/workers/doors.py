@@ -123,6 +123,7 @@ class Register:
         """Other limits hold from now on; those who are in stay in, and count."""
         self._limits = limits
         for entry in self._entries.values():
+            entry.place.free()  # the limits from before may hold again, if nobody can serve these
             entry.place = limits.keep(entry.address, entry.user, entry.database)
 
     def arrive(self, child: Child, name: Name, address: str) -> None:

@@ -24,16 +24,17 @@ class Generation:
         cap: server connections of all workers together; None = any number.
     """
 
-    def __init__(self, config: Config, before: Generation | None = None) -> None:
+    def __init__(self, config: Config, before: Generation | None = None, number: int = 1) -> None:
         """Build it.
 
         Args:
+            number: no other generation's, also none's that could not be served.
             before: the generation whose place it takes; None = it is the first.
 
         Raises:
             ConfigError: *config* cannot be served, or is too different from the one *before*.
         """
-        self.number: int = 1 if before is None else before.number + 1
+        self.number = number
         self.config = config
         self.server = config.server or Server()
         if before is not None:

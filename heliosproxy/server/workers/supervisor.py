@@ -20,7 +20,7 @@ from ...errors import ConfigError, HeliosError
 from .child import SIGNALS, Child, fork
 from .doors import Register
 from .generation import Generation
-from .quota import Holder, first, rebalanced, spread
+from .shares import Shares
 from .sockets import Listening
 from .standing import Standing
 from .switchboard import Switchboard
@@ -68,7 +68,9 @@ class Supervisor:
         self.listening = Listening(self.generation.server.listen, self.workers)
         self._moves = [_pair() for _ in range(self.workers)]
         self._children: dict[int, Child] = {}
+        self._shares = Shares(self._children, self.workers)
         self._serial = 0
+        self._generations = 1  # that there were, in all
         self._due = dict.fromkeys(range(self.workers), 0.0)  # places to be filled, and when
         self._early = [0] * self.workers
         self._rolling: list[int] = []  # places whose worker is to be replaced
@@ -132,7 +134,11 @@ class Supervisor:
         for place, at in sorted(self._due.items()):
             if at <= now:
                 del self._due[place]
-                self._start(place)
+                try:
+                    self._start(place)
+                except OSError as error:  # no memory, no descriptor, …: who is served is served on
+                    logger.error("no worker could be started: %s; tried again in %g s", error, SETTLED)
+                    self._due[place] = now + SETTLED
         for key, _ in self._selector.select(TICK):
             if key.data is None:
                 os.read(wake, 4096)
@@ -151,7 +157,7 @@ class Supervisor:
             else:
                 self._watch(child)
         self.board.expire()
-        self._share()
+        self._shares.balance(self.generation.cap)
 
     def _signalled(self, which: int, _: Any) -> None:
         self._signals.append(which)
@@ -185,7 +191,8 @@ class Supervisor:
         self._serial += 1
         ours, theirs = socket.socketpair()
         foreign = [child.line for child in self._children.values()]
-        quota = self._first_quota(place)
+        holder = self._shares.of_new(self.generation.cap, place)
+        quota = None if holder is None else holder.quota
 
         def serve() -> None:
             self._selector.close()
@@ -195,10 +202,14 @@ class Supervisor:
             self._standing.apply(service.control)
             Worker(service, self.listening.of(place), theirs, self._moves[place], quota, self._serial).run()
 
-        pid = fork(serve)
-        theirs.close()
+        try:
+            pid = fork(serve)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         ours.setblocking(False)
-        holder = None if quota is None else Holder(quota)
         child = Child(place, self._serial, pid, self.generation.number, ours, holder)
         self._children[child.serial] = child
         self.board.join(child.serial, child)
@@ -209,10 +220,8 @@ class Supervisor:
         if messages is None:
             # It ends, or is out of its mind: in both cases there is nothing more to be heard.
             self._selector.unregister(child.line)
-            child.deaf = True
-            child.deadline = min(
-                child.deadline, time.monotonic() + self.generation.server.drain_timeout + PATIENCE
-            )
+            self.board.leave(child.serial)
+            child.lose(within=self.generation.server.drain_timeout + PATIENCE)
         for message in messages or ():
             self.board.received(child, message)
 
@@ -225,20 +234,27 @@ class Supervisor:
             self._selector.modify(child.line, events, child)
 
     def _ready(self, child: Child) -> None:
-        child.serving = not child.finishing
-        here = [other for other in self._children.values() if other.slot == child.slot and other.serving]
-        newest = max((other.serial for other in here), default=child.serial)
+        if child.finishing:
+            return
+        child.serving = True
+        slot, number = child.slot, self.generation.number
+        here = [other for other in self._children.values() if other.slot == slot and other.serving]
+        able = [other for other in here if not other.deaf]
+        # Of two reloads in a row the first one's worker may come too late: who serves goes on until the second one's.
+        fit = [other for other in able if other.generation == number] or [o for o in able if o is not child]
+        stays = max(fit or [child], key=lambda other: other.serial)
         for other in here:
-            if other.serial != newest:
+            if other is not stays:
                 linger = self._linger
                 other.finish(
                     "retire", linger, self._move, within=inf if linger is None else linger + PATIENCE
                 )
-                if other.holder is not None:
-                    self._set_quota(other, other.holder.size)  # it needs no more than it has
-        if child.slot in self._rolling and child.generation == self.generation.number:
-            self._rolling.remove(child.slot)
-            self._roll()
+                self._shares.retires(other)
+        if stays.generation != number:
+            self._rolling += [slot] if slot not in self._rolling else []
+        elif slot in self._rolling:
+            self._rolling.remove(slot)
+        self._roll()
         started = {other.slot for other in self._children.values() if other.serving}
         if self._started is not None and len(started) == self.workers:
             self._started(self.listening.addresses)
@@ -260,11 +276,13 @@ class Supervisor:
                 other.finish("drain", 0.0, within=PATIENCE)
             self._rolling.clear()
             return
-        if not child.serving and child.slot in self._rolling and not self._proven:
+        new = child.generation == self.generation.number and self.generation is not self._before
+        if new and not child.serving and not self._proven:
             logger.error("worker %d could not start: %s; the workers from before serve on", child.number, how)
-            self._rolling.clear()
-            self.generation = self._before
-            self._register.change(self.generation.service.limits)
+            self._go_back()
+            return
+        if self._filled(child.slot):
+            logger.error("worker %d died (%s): another one is there", child.number, how)
             return
         early = time.monotonic() - child.since < SETTLED
         deaths = self._early[child.slot] = self._early[child.slot] + 1 if early else 0
@@ -278,56 +296,57 @@ class Supervisor:
         number = self.generation.number
         return any(child.generation == number and child.serving for child in self._children.values())
 
-    # -- server connections ----------------------------------------------------------------------------
+    def _filled(self, slot: int) -> bool:
+        """Whether a worker is in *slot*, or on its way there, that is to stay."""
+        return any(
+            child.slot == slot
+            and not (child.finishing or child.deaf)
+            and (slot not in self._rolling or child.generation == self.generation.number)
+            for child in self._children.values()
+        )
 
-    def _holders(self) -> dict[int, Holder]:
-        return {child.serial: child.holder for child in self._children.values() if child.holder is not None}
+    def _roll(self) -> None:
+        if self._rolling and not self._filled(self._rolling[0]):
+            self._due[self._rolling[0]] = 0.0  # one after the other, so that most serve at any time
 
-    def _first_quota(self, place: int) -> int | None:
-        cap = self.generation.cap
-        if cap is None:
-            return None
-        taken = sum(max(holder.quota, holder.size) for holder in self._holders().values())
-        return max(0, min(cap - taken, first(cap, self.workers)[place]))
+    def _go_back(self) -> None:
+        """Nobody can serve the new generation: the one from before goes on, everywhere."""
+        self.generation = self._before
+        self._register.change(self.generation.service.limits)
+        number = self.generation.number
+        served = {c.slot for c in self._children.values() if c.serving and c.generation == number}
+        self._rolling = [slot for slot in range(self.workers) if slot not in served]
+        self._roll()
 
     def _reported(self, child: Child, size: int, leased: int, waiting: int) -> None:
         child.heard = time.monotonic()
         if child.holder is not None:
             child.holder.report(size, leased, waiting)
 
-    def _share(self) -> None:
-        if self.generation.cap is None:
-            return
-        for serial, quota in rebalanced(self.generation.cap, self._holders()).items():
-            self._set_quota(self._children[serial], quota)
-        serving = {
-            serial: holder for serial, holder in self._holders().items() if self._children[serial].serving
-        }
-        ending = sum(max(h.quota, h.size) for serial, h in self._holders().items() if serial not in serving)
-        for serial, quota in spread(max(0, self.generation.cap - ending), serving).items():
-            self._set_quota(self._children[serial], quota)
-
-    def _set_quota(self, child: Child, quota: int) -> None:
-        if child.holder is not None:
-            child.holder.quota = quota
-            child.send({"do": "quota", "args": [quota]})
-
     # -- what workers ask for --------------------------------------------------------------------------
 
     def _reload_now(self, _: Child | None) -> str:
         if self._reload is None:
             raise ConfigError("there is no configuration file: give one with --config")
-        made = Generation(self._reload(), self.generation)
+        self._refuse_in_the_end()
+        made = self._made(self._reload())
         if made.equals(self.generation):
             return "nothing has changed"
         self._replace(made, None)
         return f"{self.workers} workers with the new configuration take over"
 
     def _restart(self, _: Child | None) -> str:
-        self._replace(
-            Generation(self.generation.config, self.generation), self.generation.server.drain_timeout
-        )
+        self._refuse_in_the_end()
+        self._replace(self._made(self.generation.config), self.generation.server.drain_timeout)
         return f"{self.workers} new workers take over"
+
+    def _refuse_in_the_end(self) -> None:
+        if self._ending:
+            raise HeliosError("the server ends: it starts no new workers", sqlstate="57P01")
+
+    def _made(self, config: Config) -> Generation:
+        self._generations += 1
+        return Generation(config, self.generation, self._generations)
 
     def _replace(self, made: Generation, linger: float | None) -> None:
         for child in self._children.values():
@@ -343,10 +362,6 @@ class Supervisor:
         self._rolling = list(range(self.workers))
         self._roll()
 
-    def _roll(self) -> None:
-        if self._rolling:  # one after the other, so that most serve at any time
-            self._due[self._rolling[0]] = 0.0
-
     def _shut_down(self, _: Child | None, hurry: bool) -> str:
         self._signals.append(signal.SIGINT if hurry else signal.SIGTERM)
         return "shutting down"
@@ -358,13 +373,19 @@ class Supervisor:
                 "number": child.number,
                 "pid": child.pid,
                 "generation": child.generation,
-                "state": "serving" if child.serving else "ending" if child.finishing else "starting",
+                "state": _state(child),
                 "age": now - child.since,
                 "silent": now - child.heard,
                 "quota": None if child.holder is None else child.holder.quota,
             }
             for child in self._children.values()
         ]
+
+
+def _state(child: Child) -> str:
+    if child.finishing or child.deaf:
+        return "ending"
+    return "serving" if child.serving else "starting"
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:

@@ -16,8 +16,6 @@ class Party(Protocol):
     """A worker, as the switchboard sees it."""
 
     number: int
-    serving: bool
-    finishing: bool
 
     def send(self, message: Message) -> None:
         """Send *message* to it; nothing when it is gone."""
@@ -111,8 +109,8 @@ class Switchboard:
         self._pass(question, do, args, party if whom == "others" else None)
 
     def _pass(self, question: Question | None, do: str, args: list[Any], but: Party | None) -> None:
-        # One that retires has clients, too; one that starts learns what holds at its start.
-        whom = [p for p in self.parties.values() if p is not but and (p.serving or p.finishing)]
+        # One that retires has clients, too; one that starts has been forked, perhaps before this was ordered.
+        whom = [party for party in self.parties.values() if party is not but]
         ref = None
         if question is not None:
             self._last += 1
