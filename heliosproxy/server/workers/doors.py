@@ -9,7 +9,7 @@ from ..limits import Limits, Place
 
 if TYPE_CHECKING:
     from .child import Child
-    from .peers import Peers
+    from .peers import Alone, Peers
 
 Name = list[int]
 """What a place is called between processes: the worker that took it, and its number there."""
@@ -46,8 +46,8 @@ class Away:
 
     __slots__ = ("_peers", "name")
 
-    def __init__(self, peers: Peers, name: Name) -> None:
-        self._peers: Peers | None = peers
+    def __init__(self, peers: Peers | Alone, name: Name) -> None:
+        self._peers: Peers | Alone | None = peers
         self.name = name
 
     def free(self) -> None:
@@ -61,6 +61,12 @@ class Away:
         if self._peers is not None:
             self._peers.tell("supervisor", "moving", self.name)
             self._peers = None
+
+
+def taken(peers: Peers | Alone, name: Name) -> Away:
+    """The place of a client that comes from another worker; also while nothing is limited, for it may be again."""
+    peers.tell("supervisor", "moved", name)
+    return Away(peers, name)
 
 
 class FarDoors:
@@ -85,11 +91,6 @@ class FarDoors:
     async def enter(self, place: Any, user: str, database: str) -> None:
         """As `Limits.enter`, over all workers."""
         await self._ask("enter", place.name, user, database)
-
-    def taken(self, name: Name) -> Away:
-        """The place of a client that comes from another worker."""
-        self._peers.tell("supervisor", "moved", name)
-        return Away(self._peers, name)
 
     async def _ask(self, do: str, *args: object) -> None:
         for answer in await self._peers.ask("supervisor", do, *args):

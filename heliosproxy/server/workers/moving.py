@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from ...errors import HeliosError
 from ..client import replies
 from ..client.conversation import Conversation
 from ..client.link import Link
 from ..client.startup import Greeting
 from ..client.timed import client_of
 from ..console.console import Console
-from .doors import Away, FarDoors
+from .doors import Away, taken
 
 if TYPE_CHECKING:
     from ..service import Service
@@ -135,27 +134,42 @@ async def _adopt(service: Service, client: socket.socket, state: dict[str, Any])
     client.setblocking(False)
     begun_with = MappingProxyType(dict(state["begun_with"]))
     who = Greeting(state["user"], state["database"], state["minor"], settings=begun_with)
+    place = None if state["place"] is None else taken(service.peers, state["place"])
+    link: Link | None = None
     try:
         conversation = await _maker(service, who, state)
 
         def made() -> Link:
-            link = client_of(service)
-            if state["place"] is not None and isinstance(service.doors, FarDoors):
-                link.place = service.doors.taken(state["place"])
-            link.take_over(who, state["pid"], bytes.fromhex(state["key"]), state["since"])
-            return link
+            new = client_of(service)
+            new.place = place
+            new.take_over(who, state["pid"], bytes.fromhex(state["key"]), state["since"])
+            return new
 
         _, link = await asyncio.get_running_loop().connect_accepted_socket(made, client)
         service.links[link.pid] = link
         service.timeouts.start()
         link.start(conversation(link))
-    except (OSError, HeliosError, psycopg.Error) as error:
+    except Exception as error:  # noqa: BLE001 - logged below; nobody may wait for what will not come
+        if link is None:
+            with suppress(OSError):
+                client.send(_last_words(who, error))
+            client.close()
+        else:
+            link.write(_last_words(who, error))
+            link.close()
+        if place is not None:
+            place.free()
+
+
+def _last_words(who: Greeting, error: Exception) -> bytes:
+    """What a client is told that could not be taken over."""
+    if isinstance(error, OSError | psycopg.Error):
         logger.warning("a client of database %s could not be taken over: %s", who.database, error)
-        if state["place"] is not None:
-            service.peers.tell("supervisor", "free", state["place"])
-        with suppress(OSError):
-            client.send(replies.of_exception(error, "FATAL"))
-        client.close()
+        return replies.of_exception(error, "FATAL")
+    logger.exception("a client of database %s could not be taken over", who.database)
+    return replies.fatal(
+        "XX000", "internal error while changing over to another process: see the log of the proxy"
+    )
 
 
 def _text(data: bytes) -> str:

@@ -107,6 +107,8 @@ class Peers(asyncio.Protocol):
         Args:
             within: seconds after which one that has not answered counts as failed; None (default) = never.
         """
+        if self._transport.is_closing():
+            return []  # the supervisor is gone, and with it who would answer
         self._last += 1
         waiting: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
         self._asked[self._last] = waiting

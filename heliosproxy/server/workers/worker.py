@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ..running import accept, new_loop
@@ -28,6 +29,10 @@ _STAND_STILL = 0.02
 """Seconds for which clients that are to move stand still: what was written to them reaches the kernel."""
 
 _LOOK_EVERY = 0.25
+"""Seconds between two looks whether a client has come to rest that could move."""
+
+_SELDOM = 1.0
+"""Seconds between two looks whether those who stay have left."""
 
 
 class Worker:
@@ -143,10 +148,10 @@ class Worker:
     async def _retire(self, seconds: float | None, move: bool) -> None:
         self._close_doors()
         loop, service = asyncio.get_running_loop(), self.service
-        end = None if seconds is None else loop.time() + seconds
+        end = inf if seconds is None else loop.time() + seconds
         standing: list[Link] = []
         staying: set[int] = set()
-        while not self._hurry.is_set() and (end is None or loop.time() < end):
+        while not self._hurry.is_set() and loop.time() < end:
             for link in standing:
                 # What was written to it has reached the kernel since.
                 moved = moving.send(link, self._moves_out) if moving.can_move(link) else False
@@ -154,18 +159,17 @@ class Worker:
                     staying.add(link.pid)
                 if not moved:
                     link.stand_still(False)
-            standing = [
-                link
-                for link in service.links.values()
-                if move and link.pid not in staying and moving.can_move(link)
-            ]
+            links = service.links.values() if move else ()
+            may_move = [link for link in links if link.encrypted is None and link.pid not in staying]
+            standing = [link for link in may_move if moving.can_move(link)]
             for link in standing:
                 link.stand_still(True)
             # Those that are just logging in are not among the links.
             if not service.busy and not self._arriving:
                 break
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), _STAND_STILL if standing else _LOOK_EVERY)
+                pause = _STAND_STILL if standing else _LOOK_EVERY if may_move else _SELDOM
+                await asyncio.wait_for(self._hurry.wait(), min(pause, max(0.0, end - loop.time())))
         await service.drain(0.0, self._hurry)
         self._ended.set()
 
