@@ -373,7 +373,10 @@ class Service:
         server = link.conversation.running
         if server is not None:
             self.cancel_on(server, done)
-        elif done is not None:
+            return True
+        if link.served:
+            link.conversation.cancel_wait()
+        if done is not None:
             done()
         return True
 

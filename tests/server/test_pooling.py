@@ -54,6 +54,43 @@ def test_who_waits_too_long_is_told_what_for(served: Callable[..., Served]) -> N
     assert waiter.execute("SELECT 3").fetchone() == (3,)
 
 
+def test_a_cancel_request_ends_the_wait_for_a_server_connection(one_server: Served) -> None:
+    holder, waiter = one_server.connect(autocommit=False), one_server.connect()
+    holder.execute("SELECT 1")
+    ended: list[str] = []
+
+    def wait() -> None:
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            waiter.execute("SELECT 2")
+        ended.append("cancelled")
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    while not one_server.pool["requests_waiting"]:
+        pass
+    waiter.cancel_safe()
+    thread.join(20)
+    assert ended == ["cancelled"]
+    assert not one_server.pool["requests_waiting"]
+    holder.rollback()
+    assert waiter.execute("SELECT 3").fetchone() == (3,)
+
+
+def test_a_cancel_request_holds_its_server_connection_from_the_first_moment(one_server: Served) -> None:
+    one_server.connect().execute("SELECT 1")
+    serving, held = one_server.serving, threading.Event()
+
+    def cancel() -> None:  # nothing else runs in the loop meanwhile, no task either
+        (home,) = serving._service.homes.values()
+        (upstream,) = home.upstreams
+        serving._service.cancel_on(upstream)
+        if upstream.cancels == 1:
+            held.set()
+
+    serving._loop.call_soon_threadsafe(cancel)
+    assert held.wait(10)
+
+
 def test_a_transaction_for_which_there_is_no_server_connection_has_failed(
     served: Callable[..., Served],
 ) -> None:
