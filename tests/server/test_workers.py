@@ -150,13 +150,13 @@ def test_a_cancel_request_finds_its_client_whichever_worker_it_reaches(
 
             thread = threading.Thread(target=run)
             thread.start()
-            assert soon(lambda: _sleeping(served) == 1)
+            assert soon(lambda: sleeping(served) == 1)
             client.cancel_safe()
             thread.join(SOON)
             assert isinstance(done[0], psycopg.errors.QueryCanceled)
 
 
-def _sleeping(served: Served) -> int:
+def sleeping(served: Served) -> int:
     with psycopg.connect(served.dsn, autocommit=True) as conn:
         row = conn.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND state = 'active'"
