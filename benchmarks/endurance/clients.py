@@ -108,7 +108,7 @@ def measure(dsn: str, clients: int, seconds: float) -> dict[str, Any]:
                 logins = time.monotonic() - started
                 before = server.memory()
                 running.tell()
-                time.sleep(seconds)
+                time.sleep(seconds)  # for so long they are measured
                 running.tell()
                 ended = time.monotonic()
                 found = running.results()

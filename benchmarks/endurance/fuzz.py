@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import psycopg
 
 from ..common import bar
-from .machine import TABLES, drive
+from .machine import drive
+from .model import TABLES
 from .mutator import before_login, play, stream
 from .raw import Peer, names
 from .served import Server, certificate, serving

@@ -37,7 +37,7 @@ def receive(peer: Peer, text: str, pause: float = 0.0) -> int:
             raise ConnectionError(f"hung up on after {total:,} bytes")
         total += size
         if pause:
-            time.sleep(pause)
+            time.sleep(pause)  # a slow reader
         at = min(left, size)
         left -= at
         while at < size:

@@ -13,6 +13,9 @@ from typing import Any
 from heliosproxy.server.protocol import frontend
 
 HEAD = struct.Struct("!ci")
+Messages = list[tuple[bytes, bytes]]
+"""Kinds and bodies, in order."""
+
 Answer = dict[bytes, bytes]
 """The last message of each kind."""
 
@@ -153,36 +156,52 @@ class Peer:
         """Send *data*."""
         self.sock.sendall(data)
 
-    def ask(self, text: str) -> list[tuple[bytes, bytes]]:
+    def ask(self, text: str) -> Messages:
         """The answer to a Query."""
         self.send(frontend.query(text.encode()))
         return self.answer()
 
-    def until(self, *kinds: bytes) -> list[tuple[bytes, bytes]]:
+    def message(self) -> tuple[bytes, bytes] | None:
+        """The next message, kind and body; None where it was hung up on.
+
+        Raises:
+            Stuck: it does not come.
+        """
+        while len(self._data) < 5 or len(self._data) < 1 + int.from_bytes(self._data[1:5], "big"):
+            try:
+                data = self.sock.recv(1 << 16)
+            except TimeoutError:
+                raise Stuck("waited in vain for a message") from None
+            except ConnectionError:
+                return None
+            if not data:
+                return None
+            self._data += data
+        size = 1 + int.from_bytes(self._data[1:5], "big")
+        whole, self._data = self._data[:size], self._data[size:]
+        return whole[:1], whole[5:]
+
+    def until(self, *kinds: bytes) -> Messages:
         """What comes up to a message of one of *kinds*.
 
         Raises:
             Stuck: it does not come.
             ConnectionError: it was hung up on.
         """
-        found: list[tuple[bytes, bytes]] = []
+        found: Messages = []
         while True:
-            more, self._data = messages(self._data)
-            for number, each in enumerate(more):
-                found.append(each)
-                if each[0] in kinds:
-                    rest = more[number + 1 :]
-                    self._data = b"".join(frontend.message(*left) for left in rest) + self._data
-                    return found
             try:
-                data = self.sock.recv(1 << 16)
-            except TimeoutError:
-                raise Stuck(f"waited in vain for one of {kinds} behind {found}") from None
-            if not data:
+                message = self.message()
+            except Stuck as stuck:
+                stuck.add_note(f"for one of {kinds} behind {found}")
+                raise
+            if message is None:
                 raise ConnectionError(f"hung up on: {found}")
-            self._data += data
+            found.append(message)
+            if message[0] in kinds:
+                return found
 
-    def answer(self) -> list[tuple[bytes, bytes]]:
+    def answer(self) -> Messages:
         """What comes up to ReadyForQuery."""
         return self.until(b"Z")
 

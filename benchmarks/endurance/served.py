@@ -42,7 +42,7 @@ def soon(true: Callable[[], bool]) -> bool:
     """Whether *true* becomes so."""
     end = time.monotonic() + SOON
     while not (result := true()) and time.monotonic() < end:
-        time.sleep(0.02)
+        time.sleep(0.02)  # what is waited for is in other processes, and has no bell
     return result
 
 

@@ -67,8 +67,7 @@ def depart(conn: Any, session: Session, call: Call) -> bool:
     if server.streamed or server.ddl_epoch != session.pool.ddl_epoch:
         return False
     names = server.prepared._names
-    reading = session.settings.reading
-    key = (bound.query, bound.types, reading) if reading else (bound.query, bound.types)
+    key = server.prepared.key(bound)
     name = names.get(key)
     if name is None:
         return False

@@ -268,7 +268,7 @@ class Core(Generic[S]):
 
     def _give_up_one(self, plan: Plan[S]) -> bool:
         """Close one idle server, or find that somebody was faster; False when there is none."""
-        idle = [(stock, stock.idle[:1]) for stock in self.stocks if stock.idle]
+        idle = [(stock, stock.idle[:1]) for stock in self.stocks]
         some = [(stock, bottom[0]) for stock, bottom in idle if bottom]
         if not some:
             return False

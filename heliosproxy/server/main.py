@@ -33,12 +33,9 @@ def run(
         raise ConfigError("no server: give a DSN, or a configuration with a [[node]]", key="node")
     if config.server is None:
         raise ConfigError("no [server] section, and no --listen", key="server.listen")
+    Supervisor(_checked(config), None if reload is None else lambda: _checked(reload()), started).run()
+
+
+def _checked(config: Config) -> Config:
     check(config)
-
-    def checked() -> Config:
-        assert reload is not None  # noqa: S101 - it is not called then
-        new = reload()
-        check(new)
-        return new
-
-    Supervisor(config, None if reload is None else checked, started).run()
+    return config

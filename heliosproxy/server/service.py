@@ -9,7 +9,8 @@ import secrets
 import ssl
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
@@ -17,6 +18,7 @@ import psycopg
 from ..errors import ConfigError
 from ..pool.key import PoolKey
 from ..pool.pool import Pool
+from ..state.settings import alike
 from .client.conversation import Conversation
 from .console.console import DATABASES, Console
 from .console.rights import may_act
@@ -199,6 +201,8 @@ class Service:
             raise LoginRefused(f'database "{who.database}" takes no new clients for now', sqlstate="57P03")
         await self.doors.enter(place, who.user, who.database)
         home = await self.home_of(who)
+        # Not before it is let in: what others share is no matter of whoever knocks.
+        link.greeting = who = replace(who, settings=alike(who.settings)[0])
         session = home.session(who.settings)
         conversation = Conversation(link, home, session)
         reported = await self._prepared(home, conversation)
@@ -355,7 +359,7 @@ class Service:
         """
         if not self.cancel_here(pid, key.hex(), done):
             asked = self.peers.ask("others", "cancel", pid, key.hex(), within=CANCEL)
-            self._in_background(asked, done)
+            self._in_background(asked).add_done_callback(lambda _: done())
 
     async def cancel_for_another(self, pid: int, key: str) -> bool:
         """As `cancel_here`, for another worker; returns when it is delivered."""
@@ -383,16 +387,18 @@ class Service:
     def cancel_on(self, server: Upstream, done: Callable[[], None] | None = None) -> None:
         """Cancel what *server* runs now; *done* is called when the request is delivered."""
         # From this moment on: what is read in the same round of the loop must not hand the connection on.
-        kept = ExitStack()
-        kept.enter_context(server.kept())
-        self._in_background(self._cancel(server), kept.close, done)
+        server.keep()
+        task = self._in_background(self._cancel(server))
+        # By callbacks, because a task that is cancelled before it began runs nothing of its own.
+        task.add_done_callback(lambda _: server.unkeep())
+        if done is not None:
+            task.add_done_callback(lambda _: done())
 
-    def _in_background(self, work: Coroutine[Any, Any, Any], *then: Callable[[], None] | None) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        for call in filter(None, then):
-            task.add_done_callback(lambda _, call=call: call())  # type: ignore[misc]  # of the default
+        return task
 
     async def _cancel(self, server: Upstream) -> None:
         reach: Reach = server.address

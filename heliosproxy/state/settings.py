@@ -80,8 +80,8 @@ class Settings:
 
     def begin_with(self, base: Values) -> None:
         """The login's own values, on top of the server's: what RESET and DISCARD ALL return to."""
-        self._base = base
         self._set(base)
+        self._base = self.values
 
     def go_on_with(self, values: Values) -> None:
         """What the session has set in another process, which it comes from."""
@@ -156,7 +156,7 @@ class Settings:
 
     def _set(self, values: Values) -> None:
         if values is not self.values:
-            self.values, self.signature = _alike(values)
+            self.values, self.signature = alike(values)
             self._read()
 
     def _read(self) -> None:
@@ -165,8 +165,8 @@ class Settings:
         self.reading = sys.intern("\0".join(f"{name}={values[name]}" for name in _READING if name in values))
 
 
-def _alike(values: Values) -> tuple[Values, Signature | None]:
-    """The object for *values* that others have, too, and the signature."""
+def alike(values: Values) -> tuple[Values, Signature | None]:
+    """The object for *values* that all have who set the same in the same order, and the signature."""
     if not values:
         return EMPTY, None
     items = tuple(values.items())

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import psycopg
 import pytest
 
+from benchmarks.endurance.raw import Peer, cancel, names
 from heliosproxy.server.protocol import frontend
 from tests.server.conftest import Served
 from tests.server.test_workers import Served as Workers
 from tests.server.test_workers import sleeping, soon, workers
+from tests.server.wire import errors
 
 __all__ = ["workers"]  # a fixture
 
@@ -115,27 +116,20 @@ def test_whoever_cancels_is_hung_up_on_behind_the_delivery_whichever_worker_it_r
     file = tmp_path / "heliosproxy.toml"
     file.write_text(f'[pool]\nmode = "transaction"\n[[node]]\nname = "primary"\ndsn = "{held_back.dsn}"\n')
     served = workers(2, "--config", str(file))
-    client = served.connect()
-    ended: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            client.execute("SELECT pg_sleep(60)")
-        except psycopg.Error as error:
-            ended.append(error)
-
-    running = threading.Thread(target=run)
-    running.start()
+    where = ("127.0.0.1", served.port)
+    client = Peer(where, names(served.dsn))
+    client.send(frontend.query(b"SELECT pg_sleep(60)"))
     assert soon(lambda: sleeping(served) == 1)
-    # libpq says that it is done when it is hung up on. By luck all reach one worker, once in two thousand times.
-    asking = [threading.Thread(target=client.pgconn.get_cancel().cancel) for _ in range(12)]
+    # By luck all reach one worker, once in two thousand times. Not by libpq: it waits with Python's lock held.
+    asking = [threading.Thread(target=cancel, args=(where, client.pid, client.key)) for _ in range(12)]
     for each in asking:
         each.start()
     assert soon(lambda: held_back.held == len(asking))
     assert all(each.is_alive() for each in asking)
-    assert running.is_alive()
+    assert client.silent
     held_back.deliver.set()
-    for each in (*asking, running):
+    for each in asking:
         each.join(20)
         assert not each.is_alive()
-    assert isinstance(ended[0], psycopg.errors.QueryCanceled)
+    assert errors(client.answer()) == ["57014"]
+    client.close()

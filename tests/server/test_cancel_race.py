@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from heliosproxy.embedded.home import wait_until
 from heliosproxy.server.protocol import frontend
 from tests.server.conftest import Served
 from tests.server.wire import Wire, errors
@@ -39,8 +40,7 @@ def test_an_answer_behind_a_cancel_request_does_not_hand_the_connection_on(
     on_loop(upstream.transport.pause_reading)
     one.send(frontend.query(b"SELECT 2"))
     next_one.send(frontend.query(b"SELECT pg_sleep(0.5)"))
-    while not on_loop(lambda: len(home.pool.stock.queue)):
-        pass
+    wait_until(lambda: on_loop(lambda: len(home.pool.stock.queue)) > 0, 10, "somebody waits")
     server.direct().execute("SELECT pg_sleep(0.3)")  # by then the answer has come
 
     def both() -> None:

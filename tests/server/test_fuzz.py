@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from benchmarks.endurance.fuzz import PATIENT, WORLDS, burst
-from benchmarks.endurance.machine import TABLES
+from benchmarks.endurance.model import TABLES
 from benchmarks.endurance.mutator import before_login, play, stream
 from benchmarks.endurance.raw import Peer, names
 from benchmarks.endurance.served import serving

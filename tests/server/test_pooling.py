@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from psycopg import generators, pq, waiting
 
+from heliosproxy.embedded.home import wait_until
 from heliosproxy.server import home
 from heliosproxy.server.protocol import frontend
 from tests.server.conftest import Served
@@ -66,8 +67,7 @@ def test_a_cancel_request_ends_the_wait_for_a_server_connection(one_server: Serv
 
     thread = threading.Thread(target=wait)
     thread.start()
-    while not one_server.pool["requests_waiting"]:
-        pass
+    wait_until(lambda: one_server.pool["requests_waiting"] == 1, 10, "it waits")
     waiter.cancel_safe()
     thread.join(20)
     assert ended == ["cancelled"]

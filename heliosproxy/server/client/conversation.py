@@ -240,16 +240,10 @@ class Conversation(Commands):
 
     def cancel_wait(self) -> None:
         """A cancel request: what waits for a server connection need not wait any more."""
-        if self._waiter is None:
-            return
-        if self._waiter is HELD:
-            self.home.held.pop(self._unheld, None)
-        else:
-            self.session.pool.give_up(self._waiter)
-        plan = self._plan if self._passage is None else self._passage.plan()
-        self._waiter = self._passage = None
-        if plan is not None:
-            self._refuse(plan, psycopg.errors.QueryCanceled("canceling statement due to user request"))
+        if self._waiter is not None:
+            self._leave_queue()
+            error = psycopg.errors.QueryCanceled("canceling statement due to user request")
+            self._refuse(self._waited(), error)
             self.pump()
 
     def granted(self, waiter: Any) -> None:

@@ -225,12 +225,8 @@ class Settling:
         self.inbox.clear()
         if self.ears is not None:
             self.ears.close()
-        if self._waiter is HELD:
-            self.home.held.pop(self._unheld, None)
-            self._waiter = None
-        elif self._waiter is not None:
-            self.session.pool.give_up(self._waiter)
-            self._waiter = self._passage = None
+        self._leave_queue()
+        self._passage = None
         if self._task is not None:
             # By a callback, because a task that is cancelled before it began runs nothing of its own.
             self._task.add_done_callback(self._cancelled)
@@ -239,6 +235,14 @@ class Settling:
             self._retire()
         elif self.session.tx.status is not Status.IDLE:
             self.session.abandoned()
+
+    def _leave_queue(self) -> None:
+        """It does not wait for a server connection any more, nor for a pause to end."""
+        if self._waiter is HELD:
+            self.home.held.pop(self._unheld, None)
+        elif self._waiter is not None:
+            self.session.pool.give_up(self._waiter)
+        self._waiter = None
 
     def _cancelled(self, task: asyncio.Task[None]) -> None:
         if self._place is not None:

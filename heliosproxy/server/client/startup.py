@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
 from types import MappingProxyType
 
 from ...sql.setting import as_set, folded, quote_literal
@@ -56,13 +55,7 @@ def greeting(minor: int, parameters: dict[bytes, bytes]) -> Greeting:
             _set(settings, _text(raw), _text(data))
     replication = parameters.get(b"replication", b"false").lower() not in (b"false", b"off", b"no", b"0")
     database = _text(parameters.get(b"database", b"")) or user
-    return Greeting(user, database, minor, replication, _shared(tuple(settings.items())), tuple(unknown))
-
-
-@lru_cache(maxsize=256)
-def _shared(settings: tuple[tuple[str, str], ...]) -> Values:
-    """*settings*, one object for all clients that bring the same: those of one program do."""
-    return MappingProxyType(dict(settings)) if settings else EMPTY
+    return Greeting(user, database, minor, replication, MappingProxyType(settings), tuple(unknown))
 
 
 def _text(data: bytes) -> str:

@@ -10,8 +10,8 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -158,17 +158,16 @@ class Upstream(Server):
             "tls": self.transport.get_extra_info("ssl_object") is not None,
         }
 
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        """A cancel request is under way: the connection is not given to anybody else meanwhile."""
+    def keep(self) -> None:
+        """A cancel request is under way: the connection is not given to anybody else until `unkeep`."""
         self.cancels += 1
-        try:
-            yield
-        finally:
-            self.cancels -= 1
-            if not self.cancels and self.parted:
-                self.parted = False
-                self.part()
+
+    def unkeep(self) -> None:
+        """It is delivered, or given up."""
+        self.cancels -= 1
+        if not self.cancels and self.parted:
+            self.parted = False
+            self.part()
 
     def part(self) -> None:
         """Back to the pool, or out of it where it is in no state for that; once no cancel request is under way."""

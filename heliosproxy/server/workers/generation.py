@@ -67,8 +67,5 @@ def _value(config: Config, key: str) -> object:
 
 def _changed(*files: str | None) -> list[tuple[int, int]]:
     """What tells whether the files were written since."""
-    try:
-        stats = [os.stat(file) for file in files if file]
-    except OSError as error:
-        raise ConfigError(f"{error.filename}: {error.strerror}", key="server.tls_cert") from None
+    stats = [os.stat(file) for file in files if file]
     return [(stat.st_mtime_ns, stat.st_ino) for stat in stats]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from ...state.settings import alike
 from ..client import replies
 from ..client.conversation import Conversation
 from ..client.link import Link
@@ -132,7 +133,7 @@ async def _maker(service: Service, who: Greeting, state: dict[str, Any]) -> Make
 
 async def _adopt(service: Service, client: socket.socket, state: dict[str, Any]) -> None:
     client.setblocking(False)
-    begun_with = MappingProxyType(dict(state["begun_with"]))
+    begun_with, _ = alike(MappingProxyType(dict(state["begun_with"])))
     who = Greeting(state["user"], state["database"], state["minor"], settings=begun_with)
     place = None if state["place"] is None else taken(service.peers, state["place"])
     link: Link | None = None
