@@ -1,6 +1,6 @@
 """What an answer is stored under: everything it depends on, whole, never only a hash.
 
-    (context, converter, text, formats, types of the parameters, parameters)
+    (context, converter, text, formats, types of the parameters, parameters, their names or None)
     (context, what a face of its own gives as a whole: bytes as they came over the wire)
 
 Two forms of the last two. Parameters of a few plain types are taken as they are, with their exact types
@@ -38,14 +38,21 @@ def raw_key(call: Call, context: int) -> tuple[Any, ...] | None:
     binary = cursor.format if call.binary is None else call.binary
     if not params:
         return context, cursor._query_cls, query, binary, None, params is None
+    names = None
     if params.__class__ is not tuple:
-        if params.__class__ is not list:
+        if params.__class__ is dict:
+            try:
+                names, params = zip(*sorted(params.items()), strict=True)
+            except TypeError:
+                return None  # names that have no order
+        elif params.__class__ is list:
+            params = tuple(params)
+        else:
             return None
-        params = tuple(params)
     types = tuple(map(type, params))
     if not _PLAIN.issuperset(types):
         return None
-    return context, cursor._query_cls, query, binary, types, params
+    return context, cursor._query_cls, query, binary, types, params, names
 
 
 def bound_key(call: Call, context: int) -> tuple[Any, ...]:

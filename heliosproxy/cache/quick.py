@@ -38,18 +38,24 @@ def make(
             return None
         if binary is None:
             binary = cursor.format
-        if params:
-            if params.__class__ is not tuple:
-                if params.__class__ is not list:
-                    return None
-                params = tuple(params)
-            key: Hashable = (ease[0], cursor._query_cls, query, binary, tuple(map(type, params)), params)
-        else:
-            key = (ease[0], cursor._query_cls, query, binary, None, params is None)
+        key: Hashable
         try:
+            if params:
+                names = None
+                if params.__class__ is not tuple:
+                    if params.__class__ is dict:
+                        names, params = zip(*sorted(params.items()), strict=True)
+                    elif params.__class__ is list:
+                        params = tuple(params)
+                    else:
+                        return None
+                types = tuple(map(type, params))
+                key = (ease[0], cursor._query_cls, query, binary, types, params, names)
+            else:
+                key = (ease[0], cursor._query_cls, query, binary, None, params is None)
             entry = get(key)
         except TypeError:
-            return None  # a parameter without a hash
+            return None  # a parameter without a hash, or names without an order
         if entry is None or not valid(entry.slots, entry.token):
             return None
         count()

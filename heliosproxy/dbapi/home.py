@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # At most 4 MB, of texts and facts that the memo may have forgotten meanwhile.
 _SHORT, _MOST_RECENT = 2048, 512
+_PLAIN = frozenset({tuple, dict})
 _LOGIN = ("host", "hostaddr", "port", "db", "user", "password", "options")
 
 
@@ -127,17 +128,25 @@ class Home:
         which costs encoding and hashing it each time.
         """
         query, params, cursor = call.query, call.params, call.cursor
-        if query.__class__ is not str or params.__class__ is not tuple or encoding != "utf-8":
+        if query.__class__ is not str or encoding != "utf-8":
             return None
         found = self._texts.get(query)
         if found is None:
             return None
         known, like = found
-        if len(params) != len(like._parts) - 1 or cursor._query_cls is not PostgresQuery:
+        order = like._order
+        if params.__class__ is dict and (order is not None or len(like._parts) == 1):
+            try:
+                params = [params[name] for name in order or ()]
+            except KeyError:
+                return None  # psycopg says which there are
+        elif params.__class__ is not tuple or order is not None or len(params) != len(like._parts) - 1:
+            return None
+        if cursor._query_cls is not PostgresQuery:
             return None
         tx = cursor._tx
         bound = call.bound = PostgresQuery(tx)
-        bound.query, bound._parts = like.query, like._parts
+        bound.query, bound._parts, bound._order = like.query, like._parts, order
         wanted: Any = like._want_formats
         bound._want_formats = wanted
         bound.params = tx.dump_sequence(params, wanted)
@@ -150,9 +159,8 @@ class Home:
         query, bound = call.query, call.bound
         if (
             query.__class__ is str
-            and call.params.__class__ is tuple
+            and call.params.__class__ in _PLAIN
             and bound.__class__ is PostgresQuery
-            and bound._order is None
             and encoding == "utf-8"
             and len(query) <= _SHORT
         ):
@@ -162,6 +170,7 @@ class Home:
                 cast(Any, None)
             )  # its parameters are not to be kept, nor its cursor's adapters
             like.query, like._parts, like._want_formats = bound.query, bound._parts, bound._want_formats
+            like._order = bound._order
             self._texts[query] = known, like
 
     def learn_gen(self, server: PGServer) -> PQGen[None]:

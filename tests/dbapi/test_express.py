@@ -151,6 +151,9 @@ class Pair(NamedTuple):
         ("SELECT %s::int, %s::int", [1, 2]),
         ("SELECT %s::int, %s::int", Pair(1, 2)),
         ("SELECT %(first)s::int, %(second)s::int", {"first": 1, "second": 2}),
+        ("SELECT %(second)s::int, %(first)s::int, %(second)s::int", {"first": 1, "second": 2, "third": 3}),
+        ("SELECT 1", {}),
+        ("SELECT 1", {"first": 1}),
         ("SELECT %b::int, %t::int", (1, 2)),
         ("SELECT 'a%%b', %s::date", (dt.date(2026, 1, 2),)),
         ("SELECT %s::text IS NULL", (None,)),
@@ -183,6 +186,16 @@ def test_the_number_of_parameters_is_checked_each_time(room: Any) -> None:
         conn.execute("SELECT %s::int", (1,))
     with pytest.raises(psycopg.ProgrammingError, match="1 placeholder"):
         conn.execute("SELECT %s::int", (1, 2))
+
+
+def test_the_names_of_the_parameters_are_checked_each_time(room: Any) -> None:
+    conn = room("transaction").auto()
+    for _ in range(8):
+        conn.execute("SELECT %(first)s::int", {"first": 1})
+    with pytest.raises(psycopg.ProgrammingError, match="first"):
+        conn.execute("SELECT %(first)s::int", {"second": 2})
+    with pytest.raises(TypeError, match="mapping"):
+        conn.execute("SELECT %(first)s::int", (1,))
 
 
 def test_a_dumper_of_the_connections_own_is_used_on_the_short_way(room: Any) -> None:
