@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 DEFAULT_NODE = "primary"
 
 # What psycopg's connect() takes beside connection parameters.
-_KEYWORDS = ("autocommit", "prepare_threshold", "context", "row_factory", "cursor_factory")
+KEYWORDS = ("autocommit", "prepare_threshold", "context", "row_factory", "cursor_factory")
 
 
 class Proxy:
@@ -297,7 +297,7 @@ class Proxy:
         self.close()
 
     def _opening(self, conninfo: Any, keywords: dict[str, Any]) -> tuple[Opening, dict[str, Any]]:
-        ours = {name: keywords.pop(name) for name in _KEYWORDS if name in keywords}
+        ours = {name: keywords.pop(name) for name in KEYWORDS if name in keywords}
         opening = Opening.of(conninfo, keywords)
         if opening.options:
             names = ", ".join(sorted(opening.options))

@@ -31,6 +31,11 @@ class PathConnection(Travelling[Row]):
         """True when a server connection it had to keep was lost."""
         return self.closed and not self._closed
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether it is open and holds no server connection: what it is asked next goes to one that works."""
+        return self._at_rest and not self._closed
+
     def _set_autocommit_gen(self, value: bool) -> PQGen[None]:
         if self._session is not None and self._home.statement_mode and not value:
             raise UnsupportedError(

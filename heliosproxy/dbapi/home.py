@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # At most 4 MB, of texts and facts that the memo may have forgotten meanwhile.
 _SHORT, _MOST_RECENT = 2048, 512
-_PLAIN = frozenset({tuple, dict})
+_PLAIN: frozenset[Any] = frozenset({tuple, dict})
 _LOGIN = ("host", "hostaddr", "port", "db", "user", "password", "options")
 
 
@@ -156,7 +156,8 @@ class Home:
 
     def remember(self, call: Call, known: Known, encoding: str) -> None:
         """Remember how psycopg converted *call*, if `converted` can do that the next time."""
-        query, bound = call.query, call.bound
+        query: Any = call.query
+        bound: Any = call.bound
         if (
             query.__class__ is str
             and call.params.__class__ in _PLAIN

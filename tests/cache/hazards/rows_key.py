@@ -129,7 +129,7 @@ KEY = {
         a: SELECT v FROM t WHERE id = %(x)s AND v = %(y)s % {'y': 1, 'x': 10} -> miss
         a: SELECT v FROM t WHERE id = %(x)s AND v = %(y)s % {'y': 10, 'x': 1, 'z': 1} -> any
         a: SELECT v FROM t WHERE id = %(x)s AND v = %(y)s % {'y': 10, 'x': 1, 2: 1} -> any
-        a: SELECT v FROM t WHERE id = %(x)s AND v = %(y)s % {'y': 10, 'x': True} -> any
+        a: SELECT v FROM t WHERE id = %(x)s AND v = %(y)s % {'y': 10, 'x': 1.0} -> any
         a: SELECT v FROM t WHERE id = ANY(%s) % ([1, 2],) -> miss
         a: SELECT v FROM t WHERE id = ANY(%s) % ([1, 3],) -> miss""",
     "21 literals": """

@@ -1,0 +1,217 @@
+"""The dialect: psycopg's, whose connections are heliosproxy's.
+
+SQLAlchemy's pool stays; what it holds are logical connections, which lease server connections from the pool of
+a `Proxy` below it. Everything else a statement meets is on the path, not here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import ExecStatus
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg, PGDialectAsync_psycopg
+from sqlalchemy.util import await_only
+
+from ..dbapi.base import PathConnection
+from ..dbapi.opening import PREFIX
+from ..errors import ConfigError
+from ..proxy import KEYWORDS, Proxy, implicit
+from .context import HeliosContext
+from .options import hints
+
+
+_PLACE = frozenset({"host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service"})
+
+
+class _HeliosDialect:
+    """What the blocking and the asyncio dialect share.
+
+    Args:
+        helios_proxy: the Proxy whose connections are used, and which the application closes itself; None
+            (default) = the implicit one of the ``helios_…`` options, shared by all that have the same.
+        helios_config, helios_mode, helios_max_connections, helios_server_connections, helios_pool_timeout,
+            helios_cache, helios_cache_size, helios_cache_ttl: as ``heliosproxy.connect()`` has them; they beat those
+            in the URL. None (default) = not given.
+        kwargs: those of SQLAlchemy's psycopg dialect.
+
+    Raises:
+        ConfigError: an option is not understood, or a Proxy is given beside options.
+    """
+
+    execution_ctx_cls: Any = HeliosContext
+
+    def __init__(
+        self,
+        helios_proxy: Proxy | None = None,
+        helios_config: Any = None,
+        helios_mode: Any = None,
+        helios_max_connections: Any = None,
+        helios_server_connections: Any = None,
+        helios_pool_timeout: Any = None,
+        helios_cache: Any = None,
+        helios_cache_size: Any = None,
+        helios_cache_ttl: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        given = {name: value for name, value in locals().items() if name.startswith(PREFIX)}
+        given.pop("helios_proxy")
+        super().__init__(**kwargs)
+        self._given = {name: value for name, value in given.items() if value is not None}
+        self._options = self._given
+        self._proxy = helios_proxy
+        self._last: tuple[Any, str] = (None, "")  # of connection parameters, and the text they make
+
+    @property
+    def heliosproxy(self) -> Proxy:
+        """The Proxy of this engine; after `heliosproxy.shutdown()` a new one with the same options."""
+        return implicit(self._options) if self._proxy is None else self._proxy
+
+    def create_connect_args(self, url: Any) -> Any:
+        """SQLAlchemy's, of *url* without our options."""
+        in_url = {name: value for name, value in url.query.items() if name.startswith(PREFIX)}
+        self._options = {**in_url, **self._given}
+        if self._proxy is None:
+            implicit(self._options)  # what it does not understand is said now
+        elif self._options:
+            names = ", ".join(sorted(self._options))
+            raise ConfigError(f"{names}: helios_proxy is given, and has options of its own")
+        base: Any = super()
+        return base.create_connect_args(url.difference_update_query(in_url))
+
+    def _place(self, cargs: tuple[Any, ...], cparams: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Connection parameters as one text, and psycopg's own keywords beside it.
+
+        A text takes the place of the first node's DSN; without a place in it, it is parameters beside that DSN.
+        """
+        keywords = {name: cparams.pop(name) for name in KEYWORDS if name in cparams}
+        astray = sorted(name for name in cparams if name.startswith(PREFIX))
+        if astray:
+            raise ConfigError(
+                f"{', '.join(astray)}: give it to create_engine(), or in the URL; not in connect_args"
+            )
+        if not any(cargs) and _PLACE.isdisjoint(cparams):
+            return "", {**cparams, **keywords}
+        asked, text = self._last
+        if asked != (cargs, cparams):
+            text = make_conninfo(*cargs, **cparams)
+            self._last = (cargs, cparams), text
+        return text, keywords
+
+    def on_connect(self) -> Callable[[Any], None]:
+        """SQLAlchemy's, once it is sure that the connection is one of ours."""
+        base: Any = super()
+        then = base.on_connect()
+
+        def on_connect(connection: Any) -> None:
+            ours: Any = self
+            if not isinstance(ours.get_driver_connection(connection), PathConnection):
+                raise ConfigError(
+                    "creator= (or a pool of one's own) gave a connection that is not heliosproxy's: let it call"
+                    " heliosproxy.connect(), or leave it out"
+                )
+            then(connection)
+
+        return on_connect
+
+    def do_ping(self, dbapi_connection: Any) -> bool:
+        """Whether it works. One that holds no server connection does: it takes one that works when it needs it."""
+        base: Any = super()
+        if base.get_driver_connection(dbapi_connection).at_rest:
+            return True
+        return bool(base.do_ping(dbapi_connection))
+
+    def set_engine_execution_options(self, engine: Any, opts: Mapping[str, Any]) -> None:
+        """SQLAlchemy's, for options that can be followed."""
+        hints(opts)
+        base: Any = super()
+        base.set_engine_execution_options(engine, opts)
+
+    def set_connection_execution_options(self, connection: Any, opts: Mapping[str, Any]) -> None:
+        """SQLAlchemy's, for options that can be followed."""
+        hints(opts)
+        base: Any = super()
+        base.set_connection_execution_options(connection, opts)
+
+    @classmethod
+    def engine_created(cls, engine: Any) -> None:
+        """Give *engine* its attribute ``heliosproxy``."""
+        engine.heliosproxy = engine.dialect.heliosproxy
+
+
+class HeliosDialect(_HeliosDialect, PGDialect_psycopg):
+    """``postgresql+heliosproxy``: SQLAlchemy's psycopg dialect over `heliosproxy.dbapi`."""
+
+    supports_statement_cache = True  # SQLAlchemy looks for it in the class itself
+
+    @classmethod
+    def get_async_dialect_cls(cls, url: Any) -> Any:
+        """For ``create_async_engine``."""
+        return HeliosDialectAsync
+
+    @classmethod
+    def import_dbapi(cls) -> Any:
+        """psycopg: exceptions, types and adapters are its own."""
+        base: Any = PGDialect_psycopg
+        return base.import_dbapi()
+
+    def connect(self, *cargs: Any, **cparams: Any) -> Any:
+        """A logical connection of the engine's Proxy."""
+        place, keywords = self._place(cargs, cparams)
+        return self.heliosproxy.connect(place, **keywords)
+
+    def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        """With what the execution options ask of the path."""
+        if context is None or context.helios is None or context._is_server_side:
+            cursor.execute(statement, parameters)
+        else:
+            cursor.execute(statement, parameters, helios=context.helios)
+
+
+class HeliosDialectAsync(_HeliosDialect, PGDialectAsync_psycopg):
+    """`HeliosDialect` for ``create_async_engine``."""
+
+    supports_statement_cache = True  # SQLAlchemy looks for it in the class itself
+
+    @classmethod
+    def import_dbapi(cls) -> Any:
+        """psycopg as SQLAlchemy adapts it."""
+        base: Any = PGDialectAsync_psycopg
+        return base.import_dbapi()
+
+    def connect(self, *cargs: Any, **cparams: Any) -> Any:
+        """A logical connection of the engine's Proxy, as SQLAlchemy adapts it."""
+        creator = cparams.pop("async_creator_fn", None)
+        place, keywords = self._place(cargs, cparams)
+        opened: Any = self.loaded_dbapi
+        return opened.connect(place, async_creator_fn=creator or self.heliosproxy.connect_async, **keywords)
+
+    def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        """With what the execution options ask of the path."""
+        if context is None or context.helios is None or context._is_server_side:
+            cursor.execute(statement, parameters)
+        else:
+            cursor._rows = await_only(_executed(cursor._cursor, statement, parameters, context.helios))
+
+
+async def _executed(cursor: Any, statement: str, parameters: Any, helios: dict[str, Any]) -> deque[Any]:
+    """Execute on *cursor*, of psycopg's; its rows, which SQLAlchemy's adapter wants to have at once."""
+    await cursor.execute(statement, parameters, helios=helios)
+    result = cursor.pgresult
+    return deque(
+        await cursor.fetchall() if result is not None and result.status == ExecStatus.TUPLES_OK else ()
+    )
+
+
+def proxy_of(engine: Any) -> Proxy:
+    """The Proxy of *engine*, an Engine or AsyncEngine, also of one that ``execution_options()`` made of it.
+
+    Raises:
+        ConfigError: it is an engine without heliosproxy.
+    """
+    dialect = getattr(engine, "sync_engine", engine).dialect
+    if not isinstance(dialect, _HeliosDialect):
+        raise ConfigError(f"{engine!r} is an engine without heliosproxy")
+    return dialect.heliosproxy

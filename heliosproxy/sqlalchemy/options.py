@@ -1,0 +1,47 @@
+"""The ``helios_…`` execution options: what an engine, a connection or one statement asks of the path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..config.keys import nearest
+from ..errors import ConfigError, UnsupportedError
+from ..sql.hint_values import checked
+
+PREFIX = "helios_"
+
+# Each option, and what `Cursor.execute(helios={...})` calls it.
+HINTS = {"helios_cache": "cache", "helios_ttl": "ttl"}
+
+# Names that are kept for features this version does not have.
+NOT_YET = {"helios_route": "routing", "helios_tenant": "tenancy"}
+
+
+def hints(options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What *options*, of an execution, say for `Cursor.execute(helios={...})`; None when they say nothing.
+
+    Raises:
+        ConfigError: an option is unknown, or its value is of a wrong type.
+        UnsupportedError: it needs a feature that this version does not have.
+    """
+    found: dict[str, Any] | None = None
+    for name in options:
+        if name.startswith(PREFIX):
+            if found is None:
+                found = {}
+            found[_hint(name)] = options[name]
+    return None if found is None else checked(found)
+
+
+def _hint(name: str) -> str:
+    if name in NOT_YET:
+        raise UnsupportedError(f"{name}: this version has no {NOT_YET[name]}, so the option cannot be followed")
+    if name not in HINTS:
+        near = nearest(name, [*HINTS, *NOT_YET])
+        raise ConfigError(
+            f"{name}: unknown execution option, "
+            + (f'did you mean "{near}"?' if near else f"there are {', '.join(HINTS)}"),
+            key=name,
+        )
+    return HINTS[name]
