@@ -60,7 +60,7 @@ def bound_key(call: Call, context: int) -> tuple[Any, ...]:
     bound = call.bound
     binary = call.cursor.format if call.binary is None else call.binary
     params = None if bound.params is None else tuple(None if p is None else bytes(p) for p in bound.params)
-    return context, bound.query, binary, bound.types, bound.formats and tuple(bound.formats), params
+    return context, bound.query, binary, bound.types, tuple(bound.formats or ()), params
 
 
 def key(call: Call, context: int) -> tuple[Any, ...] | None:

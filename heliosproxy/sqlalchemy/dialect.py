@@ -22,7 +22,6 @@ from ..proxy import KEYWORDS, Proxy, implicit
 from .context import HeliosContext
 from .options import hints
 
-
 _PLACE = frozenset({"host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service"})
 
 

@@ -36,7 +36,9 @@ def hints(options: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _hint(name: str) -> str:
     if name in NOT_YET:
-        raise UnsupportedError(f"{name}: this version has no {NOT_YET[name]}, so the option cannot be followed")
+        raise UnsupportedError(
+            f"{name}: this version has no {NOT_YET[name]}, so the option cannot be followed"
+        )
     if name not in HINTS:
         near = nearest(name, [*HINTS, *NOT_YET])
         raise ConfigError(
