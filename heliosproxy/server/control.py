@@ -101,8 +101,13 @@ class Control:
         """Serve again; those who wait are served in the order in which they came.
 
         Raises:
-            HeliosError: it was not paused.
+            HeliosError: it was not paused, or everything is: as in PgBouncer, that has no exceptions.
         """
+        if database and "" in self.paused:
+            raise HeliosError(
+                f"everything is paused, and database {database} with it: RESUME without a name ends that for all",
+                sqlstate="55000",
+            )
         if database not in self.paused and database:
             raise HeliosError(f"database {database} is not paused", sqlstate="55000")
         self.paused = {name for name in self.paused if database and name != database}

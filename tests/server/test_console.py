@@ -160,6 +160,26 @@ def test_pause_waits_for_transactions_and_resume_serves_in_order(served: Make) -
     assert turns == {0: (1,), 1: (2,), 2: (3,)}
 
 
+def test_a_pause_of_everything_is_not_ended_for_one_database(served: Make) -> None:
+    made = served()
+    admin, client = console(made), made.connect()
+    name = client.info.dbname
+    admin.execute("PAUSE")
+    for before in ("SHOW VERSION", f'PAUSE "{name}"'):
+        admin.execute(before)
+        with pytest.raises(psycopg.Error) as refusal:
+            admin.execute(f'RESUME "{name}"')
+        assert refusal.value.sqlstate == "55000"
+        assert f"everything is paused, and database {name} with it" in str(refusal.value)
+        assert "RESUME without a name" in str(refusal.value)
+        assert [row["paused"] for row in admin.execute("SHOW DATABASES").fetchall()] == [1]
+    admin.execute("RESUME")
+    assert client.execute("SELECT 1").fetchone() == (1,)
+    admin.execute(f'PAUSE "{name}"')
+    admin.execute(f'RESUME "{name}"')
+    assert client.execute("SELECT 1").fetchone() == (1,)
+
+
 def test_pause_holds_those_who_keep_their_server_connection(served: Make) -> None:
     made = served("session")
     admin = console(made)
