@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import HeliosError
-from .home import Home
+from .home import Home, whereabouts
 
 if TYPE_CHECKING:
     from .client.link import Link
@@ -42,6 +42,7 @@ class Control:
         self.handlers: dict[str, Callable[..., Any]] = {
             "cancel": service.cancel_for_another,
             "clients": self.clients,
+            "databases": self.databases,
             "ddl": self.ddl,
             "disable": self.disable,
             "enable": self.enable,
@@ -165,6 +166,23 @@ class Control:
                 "age": now - self.service.since,
             }
             for home in self._homes("")
+        ]
+
+    def databases(self) -> list[dict[str, Any]]:
+        """As `pools`, and a row for each database that an operator has named and nobody asked for yet."""
+        pools, config = self.pools(), self.service.proxy.config.pool
+        unasked = (self.paused | self.disabled) - {"", *(pool["database"] for pool in pools)}
+        return pools + [
+            {
+                **whereabouts(self.service.key_of(database)),
+                "mode": config.mode,
+                "paused": self.is_paused(database),
+                "disabled": self.is_disabled(database),
+                "pool_max": self.service.proxy.pools.server_connections or 0,
+                "pool_min": config.min_size,
+                "pool_size": 0,
+            }
+            for database in sorted(unasked)
         ]
 
     def clients(self) -> list[dict[str, Any]]:

@@ -275,11 +275,15 @@ class Service:
         await self._ready(home)
         return home
 
-    def _home(self, who: Greeting) -> Home:
+    def key_of(self, database: str) -> PoolKey:
+        """The key of the pool of *database*, whether there is one or not."""
         node = self.proxy.config.node[0]
-        dsn = node.dsn.get_secret_value()
+        return PoolKey.of(node.name, node.dsn.get_secret_value(), dbname=database)._replace(face="wire")
+
+    def _home(self, who: Greeting) -> Home:
+        dsn = self.proxy.config.node[0].dsn.get_secret_value()
         parameters: dict[str, Any] = {"dbname": who.database}
-        key = PoolKey.of(node.name, dsn, **parameters)._replace(face="wire")
+        key = self.key_of(who.database)
         home = self.homes.get(key)
         if home is None:
 

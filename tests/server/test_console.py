@@ -278,6 +278,30 @@ def test_a_disabled_database_takes_nobody_new(served: Make) -> None:
     assert made.connect().execute("SELECT 1").fetchone() == (1,)
 
 
+def test_a_database_is_shown_that_was_disabled_or_paused_before_anybody_asked_for_it(served: Make) -> None:
+    made = served(helios_server_connections=7)
+    admin = console(made)
+    given = psycopg.conninfo.conninfo_to_dict(made.dsn)
+    for command, orders in (("DISABLE", (0, 1)), ("PAUSE", (1, 1)), ("ENABLE", (1, 0))):
+        admin.execute(f"{command} nowhere")
+        (row,) = admin.execute("SHOW DATABASES").fetchall()
+        assert (row["name"], row["paused"], row["disabled"]) == ("nowhere", *orders)
+    assert (row["force_user"], row["node"], row["pool_mode"]) == (given["user"], "primary", "transaction")
+    assert (row["host"], row["port"]) == (given["host"], int(given["port"]))
+    assert (row["pool_size"], row["current_connections"]) == (7, 0)
+    assert admin.execute("SHOW POOLS").fetchall() == []
+    admin.execute("RESUME nowhere")
+    assert admin.execute("SHOW DATABASES").fetchall() == []
+
+
+def test_a_disabled_database_with_clients_is_shown_once(served: Make) -> None:
+    made = served()
+    admin, client = console(made), made.connect()
+    admin.execute(f'DISABLE "{client.info.dbname}"')
+    (row,) = admin.execute("SHOW DATABASES").fetchall()
+    assert (row["name"], row["disabled"]) == (client.info.dbname, 1)
+
+
 def test_reconnect_replaces_server_connections(served: Make) -> None:
     made = served(helios_server_connections=1)
     admin, client = console(made), made.connect()
