@@ -122,11 +122,15 @@ class Service:
         self._everybody: set[Link] = set()
         self.homes: dict[PoolKey, Home] = {}
         self._last_pid, self._pid_step = 0, 1
+        self._share = ""
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def number(self, serial: int) -> None:
         """This process is the worker *serial*: the process numbers of its clients are no other's."""
         self._last_pid, self._pid_step = serial % WORKERS, WORKERS
+        if self.settings.workers > 1:
+            # Part of the names of pools, because their errors count what this process has and may have.
+            self._share = f" (worker {serial}'s share)"
 
     def arrived(self, link: Link) -> None:
         """A client is connected; nothing is known of it yet."""
@@ -291,7 +295,7 @@ class Service:
                 # Resolved each time: passwords and addresses change.
                 return await open_upstream(self.homes[key], resolve(dsn, parameters))
 
-            pool = self.proxy.wire_pool(key, connect)
+            pool = self.proxy.wire_pool(key, connect, f"{key}{self._share}")
             home = self.homes[key] = Home(self.proxy, pool, (dsn, parameters))
             if self.control.is_paused(who.database):
                 home.pause()
