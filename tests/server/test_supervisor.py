@@ -316,6 +316,41 @@ def test_nothing_is_replaced_in_a_server_that_ends(
     assert not made.supervisor._due
 
 
+WAITS, AT_ONCE = (
+    "no new clients; waiting for transactions to end, 7 s at most",
+    "ending at once: no transaction is waited for",
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "patience", "told"),
+    [
+        ([signal.SIGTERM], 7, [WAITS]),
+        ([signal.SIGINT], 7, [AT_ONCE]),
+        ([signal.SIGTERM, signal.SIGTERM], 7, [WAITS, AT_ONCE]),
+        ([signal.SIGTERM], 0, [AT_ONCE]),
+        (["WAIT"], 7, [WAITS]),
+        (["AT ONCE"], 7, [AT_ONCE]),
+    ],
+)
+def test_the_log_says_whether_the_end_waits_for_transactions(
+    stage: Callable[..., Stage],
+    caplog: pytest.LogCaptureFixture,
+    asked: list[Any],
+    patience: int,
+    told: list[str],
+) -> None:
+    made = stage(1, server={"drain_timeout": patience})
+    with caplog.at_level(logging.INFO, "heliosproxy.server"):
+        for how in asked:
+            if isinstance(how, str):
+                made.puppets[0].says("shutdown", how == "AT ONCE")
+            else:
+                made.supervisor._signalled(how, None)
+            made.play()
+    assert [record.getMessage() for record in caplog.records] == told
+
+
 def test_a_worker_that_starts_hears_of_a_pause_too(stage: Callable[..., Stage]) -> None:
     made = stage(1)
     made.restart()

@@ -174,12 +174,14 @@ class Supervisor:
             self._end(hurry=which == signal.SIGINT or self._ending)
 
     def _end(self, *, hurry: bool) -> None:
-        if not self._ending:
-            logger.info("no new clients; waiting for transactions to end")
+        seconds = 0.0 if hurry else self.generation.server.drain_timeout
+        if seconds:
+            logger.info("no new clients; waiting for transactions to end, %g s at most", seconds)
+        else:
+            logger.info("ending at once: no transaction is waited for")
         self._ending = True
         self._due.clear()
         self._rolling.clear()
-        seconds = 0.0 if hurry else self.generation.server.drain_timeout
         for child in self._children.values():
             child.finish("drain", seconds, within=seconds + PATIENCE)
 
