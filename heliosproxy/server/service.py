@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 
-from ..errors import ConfigError
 from ..pool.key import PoolKey
 from ..pool.pool import Pool
 from ..state.settings import alike
@@ -77,7 +76,7 @@ class _Own(NamedTuple):
 
 
 class Service:
-    """The clients of one process, and what they share.
+    """The clients of one process, and what they share. Whoever makes one has asked `checks` whether it can be served.
 
     Attributes:
         proxy: whose path they take.
@@ -109,8 +108,6 @@ class Service:
         if settings.tls_cert and settings.tls_key:
             self.tls = tls.listener(settings.tls_cert, settings.tls_key)
             self.binding = end_point_hash(certificate_of(settings.tls_cert))
-        elif settings.tls_cert or settings.tls_key or settings.tls_required:
-            raise ConfigError("server.tls_cert and server.tls_key are wanted together", key="server.tls_cert")
         for name in accounts.plain:
             logger.warning('user "%s": its password stands in the configuration as it is', name)
         self.since = time.monotonic()

@@ -193,6 +193,15 @@ def test_a_roll_that_fails_leaves_configuration_limits_and_counts_as_they_were(
     assert not made.supervisor.generation.service.limits.overall.count
 
 
+def test_a_reload_without_a_node_changes_nothing(stage: Callable[..., Stage]) -> None:
+    made = stage(1)
+    made.config = made.config.model_copy(update={"node": []})
+    with pytest.raises(HeliosError, match="no server: give a DSN"):
+        made.reload()
+    made.play()
+    assert made.serving() == {0: (1, 1)}
+
+
 def test_a_place_that_was_empty_is_filled_when_a_roll_fails(stage: Callable[..., Stage]) -> None:
     made = stage(2)
     made.dies(1)
