@@ -40,7 +40,7 @@ class Control:
         self.paused: set[str] = set()
         self.disabled: set[str] = set()
         self.handlers: dict[str, Callable[..., Any]] = {
-            "cancel": service.cancel_for_another,
+            "cancel": service.cancelling.for_another,
             "clients": self.clients,
             "databases": self.databases,
             "ddl": self.ddl,
@@ -174,7 +174,7 @@ class Control:
         unasked = (self.paused | self.disabled) - {"", *(pool["database"] for pool in pools)}
         return pools + [
             {
-                **whereabouts(self.service.key_of(database)),
+                **whereabouts(self.service.homes.key_of(database)),
                 "mode": config.mode,
                 "paused": self.is_paused(database),
                 "disabled": self.is_disabled(database),
