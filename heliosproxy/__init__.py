@@ -72,7 +72,7 @@ def serve(config: Any = "", **keywords: Any) -> Serving:
         keywords: ``helios_…`` options, as `connect` has them; not beside a Proxy.
 
     Raises:
-        ConfigError: an option is not understood, or no server is named.
+        ConfigError: an option is not understood, no server is named, or the configuration cannot be served.
     """
     from .server.running import serve
 

@@ -173,13 +173,17 @@ class Proxy:
 
         return self.pools.pool(key, self._options, connect, connect_async)
 
-    def wire_pool(self, key: PoolKey, connect: Any) -> Pool[Any]:
-        """A pool of server connections of the wire face, under the same cap; *connect* is a coroutine function."""
+    def wire_pool(self, key: PoolKey, connect: Any, name: str = "") -> Pool[Any]:
+        """A pool of server connections of the wire face, under the same cap; *connect* is a coroutine function.
+
+        Args:
+            name: as `heliosproxy.pool.cap.Pools.pool` has it.
+        """
 
         def blocking(_: Pool[Any]) -> Any:
             raise AssertionError("connections of the wire face are opened by its event loop")
 
-        return self.pools.pool(key, self._options, blocking, connect)
+        return self.pools.pool(key, self._options, blocking, connect, name)
 
     def _adopt(self, plain: Any) -> PGServer:
         """Take the PGconn out of a connection of psycopg, which did the work of connecting."""

@@ -1,8 +1,8 @@
-"""What `heliosproxy serve` would refuse, told before anything is opened: by `check`, at the start, before a reload."""
+"""What cannot be served, told before anything is opened: by ``heliosproxy check``, at any start, before a reload."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..config.features import Server
@@ -18,8 +18,22 @@ if TYPE_CHECKING:
     from ..config import Config
 
 
-def check(config: Config) -> None:
+def refuse_unservable(config: Config, addresses: Sequence[str] | None = None) -> None:
+    """As `check`, for who is about to serve: there must be a server to connect to, too.
+
+    Raises:
+        ConfigError: *config* cannot be served.
+    """
+    if not config.node:
+        raise ConfigError("no server: give a DSN, or a configuration with a [[node]]", key="node")
+    check(config, addresses)
+
+
+def check(config: Config, addresses: Sequence[str] | None = None) -> None:
     """Nothing, when *config* can be served as far as can be told without a connection. Files are read.
+
+    Args:
+        addresses: those listened on; None (default) = those of ``server.listen``.
 
     Raises:
         ConfigError: it cannot; the message has a line for each cause.
@@ -28,7 +42,8 @@ def check(config: Config) -> None:
     problems = [*_users(config, server), *_certificate(server), *_node(config)]
     if not problems:
         accounts = Accounts(config.user, server.auth_query)
-        problems += _told("", lambda: refuse_unsafe(server.listen, accounts, server.tls_cert is not None))
+        listen = server.listen if addresses is None else addresses
+        problems += _told("", lambda: refuse_unsafe(listen, accounts, server.tls_cert is not None))
     if problems:
         raise ConfigError("\n".join(problems))
 

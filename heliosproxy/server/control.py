@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import HeliosError
-from .home import Home
+from .home import Home, whereabouts
 
 if TYPE_CHECKING:
     from .client.link import Link
@@ -40,8 +40,9 @@ class Control:
         self.paused: set[str] = set()
         self.disabled: set[str] = set()
         self.handlers: dict[str, Callable[..., Any]] = {
-            "cancel": service.cancel_for_another,
+            "cancel": service.cancelling.for_another,
             "clients": self.clients,
+            "databases": self.databases,
             "ddl": self.ddl,
             "disable": self.disable,
             "enable": self.enable,
@@ -101,8 +102,13 @@ class Control:
         """Serve again; those who wait are served in the order in which they came.
 
         Raises:
-            HeliosError: it was not paused.
+            HeliosError: it was not paused, or everything is: as in PgBouncer, that has no exceptions.
         """
+        if database and "" in self.paused:
+            raise HeliosError(
+                f"everything is paused, and database {database} with it: RESUME without a name ends that for all",
+                sqlstate="55000",
+            )
         if database not in self.paused and database:
             raise HeliosError(f"database {database} is not paused", sqlstate="55000")
         self.paused = {name for name in self.paused if database and name != database}
@@ -160,6 +166,23 @@ class Control:
                 "age": now - self.service.since,
             }
             for home in self._homes("")
+        ]
+
+    def databases(self) -> list[dict[str, Any]]:
+        """As `pools`, and a row for each database that an operator has named and nobody asked for yet."""
+        pools, config = self.pools(), self.service.proxy.config.pool
+        unasked = (self.paused | self.disabled) - {"", *(pool["database"] for pool in pools)}
+        return pools + [
+            {
+                **whereabouts(self.service.homes.key_of(database)),
+                "mode": config.mode,
+                "paused": self.is_paused(database),
+                "disabled": self.is_disabled(database),
+                "pool_max": self.service.proxy.pools.server_connections or 0,
+                "pool_min": config.min_size,
+                "pool_size": 0,
+            }
+            for database in sorted(unasked)
         ]
 
     def clients(self) -> list[dict[str, Any]]:

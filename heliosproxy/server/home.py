@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.conninfo import conninfo_to_dict
 
+from ..pool.key import PoolKey
 from ..pool.pool import Pool
 from ..sql.shape import shape, shared
 from ..sql.statement import Kind, Statement
@@ -54,6 +55,18 @@ class Known:
         self.passing = quiet and statement.kind in _PASSING and not statement.parts
         self.mark: Any = None
         self.past = False
+
+
+def whereabouts(key: PoolKey) -> dict[str, Any]:
+    """What the console says of where the connections of a pool with this *key* lead."""
+    given = conninfo_to_dict(key.conninfo)
+    return {
+        "node": key.node,
+        "database": key.database,
+        "user": key.user,
+        "host": given.get("host") or "",
+        "port": int(str(given.get("port") or "5432").partition(",")[0]),
+    }
 
 
 class Home:
@@ -143,16 +156,11 @@ class Home:
 
     def numbers(self, now: float) -> dict[str, Any]:
         """What the console says of the pool, *now* being the pool's clock."""
-        stats, key = self.pool.stats(), self.pool.key
-        given = conninfo_to_dict(key.conninfo)
+        stats = self.pool.stats()
         eldest = next(iter(self.pool.stock.queue), None)
         return {
             "name": self.pool.name,
-            "node": key.node,
-            "database": key.database,
-            "user": key.user,
-            "host": given.get("host") or "",
-            "port": int(str(given.get("port") or "5432").partition(",")[0]),
+            **whereabouts(self.pool.key),
             "mode": self.proxy.config.pool.mode,
             "paused": self.paused,
             "longest_wait": 0.0 if eldest is None else now - eldest.since,

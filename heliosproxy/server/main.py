@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
-from .checks import check
 from .workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -29,13 +28,6 @@ def run(
             listened on, or is not safe.
         UnsupportedError: what this version does not have.
     """
-    if not config.node:
-        raise ConfigError("no server: give a DSN, or a configuration with a [[node]]", key="node")
     if config.server is None:
         raise ConfigError("no [server] section, and no --listen", key="server.listen")
-    Supervisor(_checked(config), None if reload is None else lambda: _checked(reload()), started).run()
-
-
-def _checked(config: Config) -> Config:
-    check(config)
-    return config
+    Supervisor(config, reload, started).run()

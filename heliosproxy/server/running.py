@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 from ..config import from_options
 from ..config.features import Server
 from ..errors import ConfigError
+from .checks import refuse_unservable
 from .client.timed import client_of
-from .login.users import refuse_unsafe
 from .service import Service
 from .workers.sockets import BACKLOG, Listening
 
@@ -63,10 +63,10 @@ class Serving:
     """
 
     def __init__(self, proxy: Proxy, *, own: bool, addresses: Sequence[str] = ()) -> None:
+        refuse_unservable(proxy.config, addresses)
         self.proxy = proxy
         self._own = own
         self._service = Service(proxy, proxy.config.server or Server())
-        refuse_unsafe(addresses, self._service.accounts, self._service.tls is not None)
         self._folder = "" if addresses else tempfile.mkdtemp(prefix="helios")
         self._listening = Listening(list(addresses) or [f"{self._folder}:5432"])
         self._started = threading.Event()
@@ -145,6 +145,4 @@ def serve(config: Any = "", **options: Any) -> Serving:
     made = from_options(options)
     if config:
         made = made.with_dsn(config)
-    if not made.node:
-        raise ConfigError("no server: give serve() a DSN, or a configuration with a [[node]]", key="node")
     return Serving(Proxy(made), own=True)

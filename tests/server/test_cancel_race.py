@@ -44,7 +44,7 @@ def test_an_answer_behind_a_cancel_request_does_not_hand_the_connection_on(
     server.direct().execute("SELECT pg_sleep(0.3)")  # by then the answer has come
 
     def both() -> None:
-        assert service.cancel_here(int.from_bytes(key[:4], "big"), key[4:].hex())
+        assert service.cancelling.here(int.from_bytes(key[:4], "big"), key[4:].hex())
         upstream.data_received(os.read(upstream.transport.get_extra_info("socket").fileno(), 65536))
         upstream.transport.resume_reading()
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 from typer.testing import CliRunner
 
+import heliosproxy
 from heliosproxy.cli import app
 from heliosproxy.config import Config
 from heliosproxy.errors import ConfigError
@@ -65,6 +67,47 @@ def test_a_connection_string_is_read_before_the_first_client_comes(dsn: str, tol
     with pytest.raises(ConfigError) as caught:
         check(Config.from_mapping({"node": [{"name": "primary", "dsn": dsn}]}))
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"server": {"tls_cert": "a.crt"}}, "server.tls_cert is set and server.tls_key is not"),
+        ({"server": {"tls_key": "a.key"}}, "server.tls_key is set and server.tls_cert is not"),
+        ({"server": {"tls_required": True}}, "server.tls_required is set, and there is no certificate"),
+        ({"server": {"tls_cert": "no.crt", "tls_key": "no.key"}}, 'certificate file "no.crt"'),
+        ({"server": {"admin_users": ["eve"]}}, 'server.admin_users: there is no [[user]] "eve"'),
+        ({"user": [{"name": "bob", "verifier": "builder"}]}, 'user "bob": verifier: neither'),
+        ({"dsn": "postgresql://app@db/shop?target_session_attrs=primary"}, "target_session_attrs in a"),
+        ({"dsn": "postgresql://app@db:port/shop"}, 'node "primary": dsn: port: "port" is not a number'),
+    ],
+)
+def test_a_server_within_an_application_refuses_the_same_in_the_same_words(
+    asked: dict[str, Any], told: str
+) -> None:
+    user = {"name": "ada", "verifier": "plain:lovelace"}
+    node = {"name": "primary", "dsn": asked.pop("dsn", "postgresql://app@db/shop")}
+    config = Config.from_mapping({"node": [node], "user": [user], **asked})
+    with pytest.raises(ConfigError) as by_check:
+        check(config)
+    with heliosproxy.Proxy(config) as proxy, pytest.raises(ConfigError) as by_serve:
+        heliosproxy.serve(proxy)
+    assert told in str(by_serve.value)
+    assert str(by_serve.value) == str(by_check.value)
+
+
+def test_addresses_on_which_an_application_does_not_listen_are_no_danger_to_it(dsn: str) -> None:
+    config = {"node": [{"name": "primary", "dsn": dsn}], "server": {"listen": ["0.0.0.0:6432"]}}
+    with heliosproxy.Proxy(config) as proxy, heliosproxy.serve(proxy) as server:
+        psycopg.connect(server.url).close()
+
+
+def test_without_a_node_there_is_nothing_to_serve() -> None:
+    told = r"no server: give a DSN, or a configuration with a \[\[node\]\]"
+    with heliosproxy.Proxy({}) as proxy, pytest.raises(ConfigError, match=told):
+        heliosproxy.serve(proxy)
+    with pytest.raises(ConfigError, match=told):
+        heliosproxy.serve()
 
 
 def test_what_can_be_served_passes(certificates: Path) -> None:

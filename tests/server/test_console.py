@@ -160,6 +160,26 @@ def test_pause_waits_for_transactions_and_resume_serves_in_order(served: Make) -
     assert turns == {0: (1,), 1: (2,), 2: (3,)}
 
 
+def test_a_pause_of_everything_is_not_ended_for_one_database(served: Make) -> None:
+    made = served()
+    admin, client = console(made), made.connect()
+    name = client.info.dbname
+    admin.execute("PAUSE")
+    for before in ("SHOW VERSION", f'PAUSE "{name}"'):
+        admin.execute(before)
+        with pytest.raises(psycopg.Error) as refusal:
+            admin.execute(f'RESUME "{name}"')
+        assert refusal.value.sqlstate == "55000"
+        assert f"everything is paused, and database {name} with it" in str(refusal.value)
+        assert "RESUME without a name" in str(refusal.value)
+        assert [row["paused"] for row in admin.execute("SHOW DATABASES").fetchall()] == [1]
+    admin.execute("RESUME")
+    assert client.execute("SELECT 1").fetchone() == (1,)
+    admin.execute(f'PAUSE "{name}"')
+    admin.execute(f'RESUME "{name}"')
+    assert client.execute("SELECT 1").fetchone() == (1,)
+
+
 def test_pause_holds_those_who_keep_their_server_connection(served: Make) -> None:
     made = served("session")
     admin = console(made)
@@ -256,6 +276,30 @@ def test_a_disabled_database_takes_nobody_new(served: Make) -> None:
     assert client.execute("SELECT 1").fetchone() == (1,)
     admin.execute(f'ENABLE "{client.info.dbname}"')
     assert made.connect().execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_database_is_shown_that_was_disabled_or_paused_before_anybody_asked_for_it(served: Make) -> None:
+    made = served(helios_server_connections=7)
+    admin = console(made)
+    given = psycopg.conninfo.conninfo_to_dict(made.dsn)
+    for command, orders in (("DISABLE", (0, 1)), ("PAUSE", (1, 1)), ("ENABLE", (1, 0))):
+        admin.execute(f"{command} nowhere")
+        (row,) = admin.execute("SHOW DATABASES").fetchall()
+        assert (row["name"], row["paused"], row["disabled"]) == ("nowhere", *orders)
+    assert (row["force_user"], row["node"], row["pool_mode"]) == (given["user"], "primary", "transaction")
+    assert (row["host"], row["port"]) == (given["host"], int(given["port"]))
+    assert (row["pool_size"], row["current_connections"]) == (7, 0)
+    assert admin.execute("SHOW POOLS").fetchall() == []
+    admin.execute("RESUME nowhere")
+    assert admin.execute("SHOW DATABASES").fetchall() == []
+
+
+def test_a_disabled_database_with_clients_is_shown_once(served: Make) -> None:
+    made = served()
+    admin, client = console(made), made.connect()
+    admin.execute(f'DISABLE "{client.info.dbname}"')
+    (row,) = admin.execute("SHOW DATABASES").fetchall()
+    assert (row["name"], row["disabled"]) == (client.info.dbname, 1)
 
 
 def test_reconnect_replaces_server_connections(served: Make) -> None:

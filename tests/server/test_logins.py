@@ -99,11 +99,17 @@ def test_a_server_that_cannot_be_reached(served: Callable[..., Served]) -> None:
     "asked", ["target_session_attrs=read-write", "requirepeer=postgres", "min_protocol_version=3.2"]
 )
 def test_what_the_dsn_asks_for_and_is_not_done_is_refused_by_name(dsn: str, asked: str) -> None:
-    server = Served(psycopg.conninfo.make_conninfo(dsn, **dict([asked.split("=")])))
-    with pytest.raises(psycopg.OperationalError, match=f"{asked.partition('=')[0]} in a"):
-        server.connect()
-    server.serving.close()
-    server.proxy.close()
+    with pytest.raises(heliosproxy.ConfigError, match=f"{asked.partition('=')[0]} in a"):
+        Served(psycopg.conninfo.make_conninfo(dsn, **dict([asked.split("=")])))
+
+
+def test_what_the_environment_comes_to_ask_for_is_refused_when_a_server_is_wanted(
+    served: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = served()
+    monkeypatch.setenv("PGTARGETSESSIONATTRS", "read-write")
+    with pytest.raises(psycopg.OperationalError, match="target_session_attrs in a"):
+        server.connect(target_session_attrs="any")
 
 
 def test_more_than_max_connections_are_turned_away(served: Callable[..., Served]) -> None:

@@ -68,7 +68,7 @@ def test_a_server_that_goes_down_is_no_mistake_of_the_proxy(
     one = served("transaction")
     client = one.connect()
     client.execute("SELECT 1")
-    monkeypatch.setattr("heliosproxy.server.service.resolve", lambda *_: resolve(dsn_of(nobody)))
+    monkeypatch.setattr("heliosproxy.server.homes.resolve", lambda *_: resolve(dsn_of(nobody)))
     one.connect(dbname="heliosproxy").execute("RECONNECT")
     with pytest.raises(psycopg.OperationalError, match="Connection refused") as told:
         client.execute("SELECT 1")

@@ -84,23 +84,23 @@ class Stage:
 
     @property
     def children(self) -> list[Child]:
-        return list(self.supervisor._children.values())
+        return list(self.supervisor.children.values())
 
     def until(self, true: Callable[[], bool]) -> None:
         end = time.monotonic() + SOON
         while not true():
             assert time.monotonic() < end
-            self.supervisor._once(-1)
+            self.supervisor._once()
 
     def play(self, rounds: int = 3) -> None:
         for _ in range(rounds):
-            self.supervisor._once(-1)
+            self.supervisor._once()
 
     def close(self) -> None:
         """End the puppets, and have none replaced."""
         supervisor = self.supervisor
-        supervisor._ending = True
-        supervisor._due.clear()
+        supervisor.ending = True
+        supervisor.succession.due.clear()
         for puppet in self.puppets:
             puppet.end()
         self.until(lambda: not self.children)
@@ -126,7 +126,7 @@ class Stage:
 
     def dies(self, number: int) -> None:
         self.puppets[number - 1].process.kill()
-        self.until(lambda: number not in self.supervisor._children)
+        self.until(lambda: number not in self.supervisor.children)
 
     def leaves(self, number: int) -> None:
         """One that was told to retire does so."""
@@ -134,10 +134,10 @@ class Stage:
         self.dies(number)
 
     def reload(self) -> str:
-        return self.supervisor._reload_now(None)
+        return self.supervisor.orders.reload(None)
 
     def restart(self) -> str:
-        return self.supervisor._restart(None)
+        return self.supervisor.orders.restart(None)
 
     def serving(self) -> dict[int, tuple[int, int]]:
         """By place: the worker's number and generation."""
@@ -193,6 +193,15 @@ def test_a_roll_that_fails_leaves_configuration_limits_and_counts_as_they_were(
     assert not made.supervisor.generation.service.limits.overall.count
 
 
+def test_a_reload_without_a_node_changes_nothing(stage: Callable[..., Stage]) -> None:
+    made = stage(1)
+    made.config = made.config.model_copy(update={"node": []})
+    with pytest.raises(HeliosError, match="no server: give a DSN"):
+        made.reload()
+    made.play()
+    assert made.serving() == {0: (1, 1)}
+
+
 def test_a_place_that_was_empty_is_filled_when_a_roll_fails(stage: Callable[..., Stage]) -> None:
     made = stage(2)
     made.dies(1)
@@ -225,7 +234,7 @@ def test_a_worker_that_cannot_start_though_it_could_before_is_not_tried_without_
     for number in range(2, 5):
         made.starts(number)
         made.dies(number)
-    (due,) = made.supervisor._due.values()
+    (due,) = made.supervisor.succession.due.values()
     assert due - time.monotonic() > 1.0
 
 
@@ -313,7 +322,42 @@ def test_nothing_is_replaced_in_a_server_that_ends(
     made.play()
     assert len(made.puppets) == 1
     made.dies(1)
-    assert not made.supervisor._due
+    assert not made.supervisor.succession.due
+
+
+WAITS, AT_ONCE = (
+    "no new clients; waiting for transactions to end, 7 s at most",
+    "ending at once: no transaction is waited for",
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "patience", "told"),
+    [
+        ([signal.SIGTERM], 7, [WAITS]),
+        ([signal.SIGINT], 7, [AT_ONCE]),
+        ([signal.SIGTERM, signal.SIGTERM], 7, [WAITS, AT_ONCE]),
+        ([signal.SIGTERM], 0, [AT_ONCE]),
+        (["WAIT"], 7, [WAITS]),
+        (["AT ONCE"], 7, [AT_ONCE]),
+    ],
+)
+def test_the_log_says_whether_the_end_waits_for_transactions(
+    stage: Callable[..., Stage],
+    caplog: pytest.LogCaptureFixture,
+    asked: list[Any],
+    patience: int,
+    told: list[str],
+) -> None:
+    made = stage(1, server={"drain_timeout": patience})
+    with caplog.at_level(logging.INFO, "heliosproxy.server"):
+        for how in asked:
+            if isinstance(how, str):
+                made.puppets[0].says("shutdown", how == "AT ONCE")
+            else:
+                made.supervisor.signals.came.append(how)
+            made.play()
+    assert [record.getMessage() for record in caplog.records] == told
 
 
 def test_a_worker_that_starts_hears_of_a_pause_too(stage: Callable[..., Stage]) -> None:

@@ -360,6 +360,25 @@ def test_all_workers_together_keep_to_the_cap_and_one_may_have_it_all(workers: C
     assert most[0] == 4
 
 
+def test_who_finds_a_worker_full_is_told_that_it_is_that_workers_share(
+    workers: Callable[..., Served],
+) -> None:
+    served = workers(2, HELIOSPROXY_POOL__SERVER_CONNECTIONS="1", HELIOSPROXY_POOL__TIMEOUT="1")
+    served.connect(autocommit=False).execute("SELECT 1")
+    numbers = "".join(str(row["worker"]) for row in served.workers())
+    # The other one has no server connection at all: who comes to it learns so at the login.
+    told = rf"\(worker [{numbers}]'s share\) has (0 of 0|1 of 1) leased"
+    with pytest.raises(psycopg.OperationalError, match=told):
+        served.connect().execute("SELECT 1")
+
+
+def test_where_one_worker_has_all_nobody_hears_of_shares(workers: Callable[..., Served]) -> None:
+    served = workers(1, HELIOSPROXY_POOL__SERVER_CONNECTIONS="1", HELIOSPROXY_POOL__TIMEOUT="1")
+    served.connect(autocommit=False).execute("SELECT 1")
+    with pytest.raises(psycopg.OperationalError, match=r"\(wire\) has 1 of 1 leased"):
+        served.connect().execute("SELECT 1")
+
+
 def test_workers_end_when_their_supervisor_is_gone(workers: Callable[..., Served]) -> None:
     served = workers(2)
     pids = [row["pid"] for row in served.workers()]

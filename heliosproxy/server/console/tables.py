@@ -163,7 +163,7 @@ TABLES = {
         "name:text host:text port:int4 database:text force_user:text pool_size:int4 min_pool_size:int4"
         " reserve_pool:int4 pool_mode:text max_connections:int4 current_connections:int4 paused:int4 disabled:int4"
         " node:text",
-        "pools",
+        "databases",
         _databases,
     ),
     "CLIENTS": Table(f"{_CONNECTION} pins:text", "clients", _clients),

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
+from typing import Any
 
 from .lines import Lines, Message, line
 from .quota import Holder
@@ -110,6 +111,30 @@ class Child:
         self.deaf = True
         self.deadline = min(self.deadline, time.monotonic() + within)
         self.unsent.clear()
+
+    def report(self, size: int, leased: int, waiting: int) -> None:
+        """It says how many server connections it has, how many of them are leased, and how many clients wait."""
+        self.heard = time.monotonic()
+        if self.holder is not None:
+            self.holder.report(size, leased, waiting)
+
+    def numbers(self, now: float) -> dict[str, Any]:
+        """What the console says of it, *now* being the monotonic clock."""
+        return {
+            "number": self.number,
+            "pid": self.pid,
+            "generation": self.generation,
+            "state": self._state,
+            "age": now - self.since,
+            "silent": now - self.heard,
+            "quota": None if self.holder is None else self.holder.quota,
+        }
+
+    @property
+    def _state(self) -> str:
+        if self.finishing or self.deaf:
+            return "ending"
+        return "serving" if self.serving else "starting"
 
     def kill(self) -> None:
         """Kill it, as the last resort."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from ...config.features import Server
 from ...errors import ConfigError
 from ...proxy import Proxy
+from ..checks import refuse_unservable
 from ..control import FIXED
-from ..login.users import refuse_unsafe
 from ..service import Service
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Generation:
         Raises:
             ConfigError: *config* cannot be served, or is too different from the one *before*.
         """
+        refuse_unservable(config)
         self.number = number
         self.config = config
         self.server = config.server or Server()
@@ -45,7 +46,6 @@ class Generation:
                     )
         self.proxy: Proxy = Proxy(config, after=None if before is None else before.proxy)
         self.service = Service(self.proxy, self.server)
-        refuse_unsafe(self.server.listen, self.service.accounts, self.service.tls is not None)
         self.files = _changed(self.server.tls_cert, self.server.tls_key)
         self.cap = config.pool.server_connections
 

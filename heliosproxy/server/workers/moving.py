@@ -114,7 +114,7 @@ async def _maker(service: Service, who: Greeting, state: dict[str, Any]) -> Make
     """What makes the conversation of a client that had *state* elsewhere."""
     if "acts" in state:
         return lambda link: Console(link, service, acts=state["acts"])
-    home = await service.home_of(who)
+    home = await service.homes.of(who)
 
     def made(link: Link) -> Conversation:
         session = home.session(who.settings)

@@ -1,4 +1,4 @@
-"""Listening sockets, bound once by the supervisor and kept by it: a worker may die, what waits to be accepted stays."""
+"""Sockets of the supervisor, which keeps them: a worker may die, what waits to be accepted, or to move, stays."""
 
 from __future__ import annotations
 
@@ -134,3 +134,14 @@ def _remove_stale(path: str) -> None:
                 os.unlink(path)
         except OSError:
             return
+
+
+def moving_line() -> tuple[socket.socket, socket.socket]:
+    """Both ends of a line on which clients move; what is sent waits there for whoever reads next."""
+    kind = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
+    ends = socket.socketpair(socket.AF_UNIX, kind)
+    for each in ends:
+        each.setblocking(False)
+        with contextlib.suppress(OSError):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    return ends
