@@ -10,9 +10,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from psycopg._connection_base import BaseConnection
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import ExecStatus
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg, PGDialectAsync_psycopg
+from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.util import await_only
 
 from ..dbapi.base import PathConnection
@@ -20,6 +22,7 @@ from ..dbapi.opening import PREFIX
 from ..errors import ConfigError
 from ..proxy import KEYWORDS, Proxy, implicit
 from .context import HeliosContext
+from .driver import Driver
 from .options import hints
 
 _PLACE = frozenset({"host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service"})
@@ -106,7 +109,8 @@ class _HeliosDialect:
 
         def on_connect(connection: Any) -> None:
             ours: Any = self
-            if not isinstance(ours.get_driver_connection(connection), PathConnection):
+            made = ours.get_driver_connection(connection)
+            if isinstance(made, BaseConnection) and not isinstance(made, PathConnection):
                 raise ConfigError(
                     "creator= (or a pool of one's own) gave a connection that is not heliosproxy's: let it call"
                     " heliosproxy.connect(), or leave it out"
@@ -118,7 +122,9 @@ class _HeliosDialect:
     def do_ping(self, dbapi_connection: Any) -> bool:
         """Whether it works. One that holds no server connection does: it takes one that works when it needs it."""
         base: Any = super()
-        if base.get_driver_connection(dbapi_connection).at_rest:
+        # Who has put something around it is asked, too.
+        bare = isinstance(dbapi_connection, PathConnection | AdaptedConnection)
+        if bare and base.get_driver_connection(dbapi_connection).at_rest:
             return True
         return bool(base.do_ping(dbapi_connection))
 
@@ -152,14 +158,14 @@ class HeliosDialect(_HeliosDialect, PGDialect_psycopg):
 
     @classmethod
     def import_dbapi(cls) -> Any:
-        """psycopg: exceptions, types and adapters are its own."""
-        base: Any = PGDialect_psycopg
-        return base.import_dbapi()
+        """psycopg, less its ``connect``."""
+        return Driver()
 
     def connect(self, *cargs: Any, **cparams: Any) -> Any:
         """A logical connection of the engine's Proxy."""
         place, keywords = self._place(cargs, cparams)
-        return self.heliosproxy.connect(place, **keywords)
+        opened: Any = self.loaded_dbapi
+        return opened.connect(place, helios_proxy=self.heliosproxy, **keywords)
 
     def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
         """With what the execution options ask of the path."""

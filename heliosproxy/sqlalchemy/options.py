@@ -18,7 +18,7 @@ HINTS = {"helios_cache": "cache", "helios_ttl": "ttl"}
 NOT_YET = {"helios_route": "routing", "helios_tenant": "tenancy"}
 
 
-def hints(options: Mapping[str, Any]) -> dict[str, Any] | None:
+def hints(options: Mapping[Any, Any]) -> dict[str, Any] | None:
     """What *options*, of an execution, say for `Cursor.execute(helios={...})`; None when they say nothing.
 
     Raises:
@@ -27,7 +27,7 @@ def hints(options: Mapping[str, Any]) -> dict[str, Any] | None:
     """
     found: dict[str, Any] | None = None
     for name in options:
-        if name.startswith(PREFIX):
+        if name.__class__ is str and name.startswith(PREFIX):  # the ORM has tuples among them
             if found is None:
                 found = {}
             found[_hint(name)] = options[name]
