@@ -2,9 +2,9 @@
 
     python -m benchmarks.engine [--json] [--quick]
 
-``connect + execute + close`` is what a web request does: a connection of SQLAlchemy's pool, one statement by primary
-key, and back, rolled back. ``held`` is the statement alone, in an open transaction. ``session.get`` is the ORM's, with a
-session of its own each time. ``hit`` is answered from the cache.
+``connect + execute + close`` is what a web request does: a connection of SQLAlchemy's pool, one statement by key, and
+back, rolled back. ``held`` is the statement alone, in an open transaction. ``session.get`` is the ORM's, with a session
+of its own each time. ``hit`` is answered from the cache.
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ def run(dsn: str | None = None, *, quick: bool = False) -> dict[str, Any]:
         with psycopg.connect(dsn) as conn:
             conn.execute("DROP TABLE IF EXISTS engine_item")
             conn.execute("CREATE TABLE engine_item (id int PRIMARY KEY, name text, price int)")
-            conn.execute("INSERT INTO engine_item SELECT i, 'item ' || i, i FROM generate_series(1, %s) i", (ROWS,))
+            conn.execute(
+                "INSERT INTO engine_item SELECT i, 'item ' || i, i FROM generate_series(1, %s) i", (ROWS,)
+            )
         elsewhere()
         url = sa.make_url(dsn).set(drivername="postgresql+psycopg")
         given = _engines(stack, url)

@@ -51,7 +51,7 @@ def _run(page: Path, shop: str) -> None:
         place = shop.removeprefix("postgresql")
         text = code.replace(EXAMPLE_DSN.removeprefix("postgresql"), place)
         assert "://" not in text.replace(place, ""), f"examples connect to {EXAMPLE_DSN}"
-        exec(compile(text, str(page), "exec"), namespace)
+        exec(compile(text, str(page), "exec", dont_inherit=True), namespace)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=_name)
