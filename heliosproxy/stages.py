@@ -104,5 +104,10 @@ class Path:
             return None
         return tuple(s.observe for s in self.stages if hasattr(s, "observe") and not hasattr(s, "plain"))
 
+    @property
+    def bare(self) -> bool:
+        """Whether no stage has anything to do with a statement on its way to a server and back."""
+        return not any(getattr(self, hook) for hook in _ON_THE_WAY)
+
     def __bool__(self) -> bool:
         return bool(self.stages)

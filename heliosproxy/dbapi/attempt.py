@@ -38,14 +38,15 @@ def attempt(conn: Any, call: Call) -> PQGen[None]:
     flight: Any = call.flight
     if flight.wary:
         yield from _first(conn.pgconn, flight)
-    if _travels_alone(call):
+    if travels_alone(call):
         yield from fly(conn.pgconn, flight.state, flight.begin)
         yield from call.cursor._maybe_prepare_gen(call.bound, prepare=call.prepare, binary=call.binary)
     else:
         yield from _together(conn, call)
 
 
-def _travels_alone(call: Call) -> bool:
+def travels_alone(call: Call) -> bool:
+    """Whether the statement of *call* cannot be in one flight with others."""
     statement = call.statement
     if statement is None or statement.simple_only or not statement.in_block or statement.kind in _ALONE:
         return True
@@ -131,6 +132,28 @@ def _together(conn: Any, call: Call) -> PQGen[None]:
     for later in replies[before + 1 :]:
         if error := _error(pgconn, later):
             raise error
+
+
+def begun(
+    pgconn: pq.abc.PGconn, begin: bytes, name: bytes, bound: Any, result_format: pq.Format
+) -> PQGen[list[pq.abc.PGresult]]:
+    """Send *begin* and the statement prepared as *name*; the results of the latter."""
+    pgconn.enter_pipeline_mode()
+    try:
+        pgconn.send_query_params(begin, None)
+        pgconn.send_query_prepared(
+            name, bound.params, param_formats=bound.formats, result_format=result_format
+        )
+        pgconn.pipeline_sync()
+    except BaseException:
+        if pgconn.status == OK:
+            pgconn.pipeline_sync()
+            yield from _drain(pgconn, 1)
+        raise
+    first, results, _ = yield from _collect(pgconn, 3)
+    if error := _error(pgconn, first):
+        raise error
+    return results
 
 
 def _queue(pgconn: pq.abc.PGconn, commands: Sequence[bytes]) -> int:

@@ -15,7 +15,6 @@ from psycopg._connection_base import CursorRow, Notify
 from psycopg._pipeline import Pipeline
 from psycopg.abc import RV, AdaptContext, ConnParam, Params, PQGen
 from psycopg.adapt import AdaptersMap
-from psycopg.generators import execute
 from psycopg.rows import Row, RowFactory
 
 from ..call import Call
@@ -244,10 +243,11 @@ class Connection(PathConnection[Row], psycopg.Connection[Row]):
         observers = session.path.observe
         try:
             try:
-                if self._short is not None and depart(self, session, call):
+                way = None if self._short is None else depart(self, session, call)
+                if way is not None:
                     try:
-                        arrive(self, session, call, super().wait(execute(self.pgconn)))
-                        observers = self._short
+                        arrive(self, session, call, super().wait(way))
+                        observers = self._short or ()
                     except BaseException as ex:  # noqa: BLE001 - raised again unless a stage knows better
                         drive(session.again(call, self, ex), self.perform)
                 elif self._ready(call):

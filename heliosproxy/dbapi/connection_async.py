@@ -14,7 +14,6 @@ from psycopg._connection_base import CursorRow, Notify
 from psycopg._pipeline_async import AsyncPipeline
 from psycopg.abc import RV, AdaptContext, ConnParam, Params, PQGen
 from psycopg.adapt import AdaptersMap
-from psycopg.generators import execute
 from psycopg.rows import AsyncRowFactory, Row
 
 from ..call import Call
@@ -245,10 +244,11 @@ class AsyncConnection(PathConnection[Row], psycopg.AsyncConnection[Row]):
         observers = session.path.observe
         try:
             try:
-                if self._short is not None and depart(self, session, call):
+                way = None if self._short is None else depart(self, session, call)
+                if way is not None:
                     try:
-                        arrive(self, session, call, await super().wait(execute(self.pgconn)))
-                        observers = self._short
+                        arrive(self, session, call, await super().wait(way))
+                        observers = self._short or ()
                     except BaseException as ex:  # noqa: BLE001 - raised again unless a stage knows better
                         await drive(session.again(call, self, ex), self.perform)
                 elif self._ready(call):

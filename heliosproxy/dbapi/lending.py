@@ -51,6 +51,7 @@ class Lending(BaseConnection[Row]):
         _counted: among its Proxy's logical connections.
         _quick: what answers a statement before anything else is done with it; None where that cannot be.
         _short: who observes a statement that took the short way (`express.py`); None where none may.
+        _bare: no stage has anything to do with statements on their way to a server and back.
         _options: ``helios={…}`` of the statement that is being started.
     """
 
@@ -66,6 +67,7 @@ class Lending(BaseConnection[Row]):
     _options: dict[str, Any] | None = None
     _quick: Any = None
     _short: tuple[Any, ...] | None = None
+    _bare = False
 
     def _attach(self, home: Home, session: Session | None, server: PGServer | None) -> None:
         """Begin life: in a pool's *home*, with the *server* that connect() leased, if it keeps one."""
@@ -86,6 +88,7 @@ class Lending(BaseConnection[Row]):
             self._at_rest = True
             self._quick = session.path.swift
             self._short = session.path.short
+            self._bare = session.path.bare
             session.encoding = self.pgconn._encoding
             if server is not None:
                 session.take(server, cast(Edge, self))

@@ -29,6 +29,8 @@ from .home import Known
 from .lending import ACTIVE, OK, PIPELINE_OFF, STATUS, Lending
 
 TEXT = pq.Format.TEXT
+IDLE = pq.TransactionStatus.IDLE
+_ENDS = (b"COMMIT", b"ROLLBACK")
 
 
 class Travelling(Lending[Row]):
@@ -197,10 +199,42 @@ class Travelling(Lending[Row]):
             return command
         return command.as_bytes(self) if isinstance(command, Composable) else command.encode(self._encoding())
 
+    def _rollback_gen(self) -> PQGen[None]:
+        session = self._session
+        if session is None or self._pipeline is not None or self._num_transactions or self._tpc:
+            yield from super()._rollback_gen()
+            return
+        if self.pgconn.transaction_status == IDLE:
+            return
+        # psycopg forgets what is prepared, because what was created is gone and may be created anew. Who does not
+        # know whether something was created must; who reads and rolls back each time would never prepare anything.
+        loud = session.tx.loud
+        yield from self._exec_command(b"ROLLBACK")
+        if loud:
+            self._prepared.clear()
+            yield from self._prepared.maintain_gen(self)
+
+    def _ended_gen(self, session: Session, command: QueryNoTemplate) -> PQGen[pq.abc.PGresult | None]:
+        """`_command_gen` for the end of a transaction that a server connection is in, where no stage is concerned."""
+        try:
+            result = yield from super()._exec_command(command)
+        except BaseException:
+            call = Call(command, kind="command")
+            call.statement, call.quiet = self._analyse(self._as_bytes(command)), True
+            session.failed(call, *self.stumbled())
+            raise
+        status = STATUS[self.pgconn.transaction_status]
+        session.ended(status, None if result is None else result.command_status)
+        return result
+
     def _command_gen(
         self, command: QueryNoTemplate, result_format: pq.Format
     ) -> PQGen[pq.abc.PGresult | None]:
         session: Any = self._session
+        if self._bare and session.tx.status is Status.OPEN and command in _ENDS:
+            server = session.server
+            if server.pgconn is self.pgconn and not server.streamed:
+                return (yield from self._ended_gen(session, command))
         self._check_connection_ok()
         command = self._as_bytes(command)
         if command.startswith(b"DEALLOCATE") and session.server is not None:

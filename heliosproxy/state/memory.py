@@ -148,18 +148,26 @@ class Memory:
         for hook in self.path.result:
             hook(self, call, call.results)
         was = self.tx.status
-        if not call.quiet and call.statement is not None:
-            consequences.apply(self, call.statement, call, in_transaction=status is not Status.IDLE)
+        if not call.quiet:
+            self.tx.loud = True
+            if call.statement is not None:
+                consequences.apply(self, call.statement, call, in_transaction=status is not Status.IDLE)
         if status or was or not call.quiet or self.tx.wrote or self.tx.locked:  # Status.IDLE is 0
             self._settle(was, status, tag)
+
+    def ended(self, status: Status, tag: bytes | None) -> None:
+        """As `arrived`, for a COMMIT or ROLLBACK on a path whose stages have nothing to do with it."""
+        self._settle(self.tx.status, status, tag)
 
     def failed(self, call: Call, status: Status, lost: bool) -> None:
         """The attempt failed for good; *lost*: with its server connection."""
         self.ease = None  # on the short way nothing has taken it back before
         was = self.tx.status
         statement = call.statement
-        if self.server is not None and (statement is None or not call.quiet):
-            consequences.half_done(self, statement)
+        if statement is None or not call.quiet:
+            self.tx.loud = True
+            if self.server is not None:
+                consequences.half_done(self, statement)
         if not lost:
             self._settle(was, status, b"ROLLBACK")
             return
@@ -197,6 +205,7 @@ class Memory:
             for hook in self.path.result:
                 hook(self, call, call.results)
         was = self.tx.status
+        self.tx.loud = True
         known = [(call.statement, call) for call in calls if call.statement is not None]
         consequences.apply_all(self, known, in_transaction=status is not Status.IDLE)
         if self.server is not None and len(known) > 1 and any(consequences.forgets(s) for s, _ in known):

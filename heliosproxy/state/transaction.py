@@ -49,9 +49,10 @@ class Transaction:
         wrote: it wrote, or may have written: no cache until it ends.
         ddl: it changed the catalogue: what other server connections have prepared may be stale once it commits.
         locked: it took row, table or advisory locks: bypass until it ends, lock-then-read sees the database.
+        loud: something in it was not known to leave the session alone, and the catalogue.
     """
 
-    __slots__ = ("begin", "ddl", "locked", "queried", "status", "wrote")
+    __slots__ = ("begin", "ddl", "locked", "loud", "queried", "status", "wrote")
 
     def __init__(self) -> None:
         self.status = Status.IDLE
@@ -60,6 +61,7 @@ class Transaction:
         self.queried = False
         self.wrote = False
         self.locked = False
+        self.loud = False
 
     def promise(self, begin: bytes) -> None:
         """BEGIN was asked for."""
@@ -70,4 +72,4 @@ class Transaction:
         """Over, whichever way."""
         self.status = Status.IDLE
         self.begin = b""
-        self.ddl = self.queried = self.wrote = self.locked = False
+        self.ddl = self.queried = self.wrote = self.locked = self.loud = False

@@ -41,6 +41,7 @@ CONNECTION = {
     "_pipeline": type(None),
     "_prepared": PrepareManager,
     "_num_transactions": int,
+    "_tpc": type(None),
 }
 
 
