@@ -89,9 +89,7 @@ class Commands(Express):
         if heard.done() and heard.result():
             self._listens(plan, channel, answer)
         else:
-            self._task = asyncio.get_running_loop().create_task(
-                self._reached(plan, channel, answer, ears, heard)
-            )
+            self._wait(plan, self._reached(plan, channel, answer, ears, heard))
         return True
 
     def _listens(self, plan: Plan, channel: bytes, answer: bytes) -> None:
@@ -105,10 +103,8 @@ class Commands(Express):
         self, plan: Plan, channel: bytes, answer: bytes, ears: Ears, heard: asyncio.Future[bool]
     ) -> None:
         """Answer a LISTEN when the server listens. If it does not, the client's own server connection says why."""
-        try:
-            await asyncio.wait([heard], timeout=self.session.pool.options.timeout)
-        finally:
-            self._task = None
+        await asyncio.wait([heard], timeout=self.session.pool.options.timeout)
+        self._waits_no_more()
         try:
             refusals.check(self.session, plan.calls[0].statement, statement_mode=self.home.statement_mode)
             # Confirmed, and not lost again before our turn came.
