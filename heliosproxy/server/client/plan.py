@@ -10,6 +10,7 @@ from ...call import Call
 from ...sql.statement import Kind, Statement
 from ..protocol import frontend
 from ..protocol.errors import ProtocolViolation
+from .fastpath import facts
 from .statements import Portal, Prepared
 
 if TYPE_CHECKING:
@@ -178,12 +179,12 @@ def of_read(data: bytes, known: Known, batch: Fields | None) -> Plan:
 
 
 def of_function_call(conversation: Conversation, frame: Frame) -> Plan:
-    """The plan of a FunctionCall: it may do anything."""
+    """The plan of a FunctionCall."""
     _, buffer, start, end = frame
     plan = Plan(True)
     plan.message = buffer[start:end]
     call = _call(b"")
-    call.statement = Statement("", Kind.UNCLASSIFIED, writes_anything=True, error="function_call")
+    call.statement = facts(plan.message)
     plan.calls.append(call)
     return plan
 
