@@ -22,6 +22,7 @@ _STATEFUL = frozenset({Kind.DISCARD, Kind.MULTI, Kind.UNLISTEN, Kind.DEALLOCATE,
 _OPAQUE = frozenset({Kind.DO, Kind.CALL, Kind.UNCLASSIFIED, Kind.EXECUTE})
 _FORGETTING = frozenset({Kind.DEALLOCATE, Kind.DISCARD})
 _ENDING = frozenset({Op.COMMIT, Op.ROLLBACK, Op.PREPARE})
+_RETURNING = _ENDING | {Op.ROLLBACK_TO}
 
 
 def any_of(statement: Statement, harmless: Collection[str]) -> bool:
@@ -134,6 +135,11 @@ def forgets(statement: Statement) -> bool:
 def ends_transaction(statement: Statement) -> bool:
     """COMMIT, ROLLBACK, PREPARE TRANSACTION."""
     return statement.transaction is not None and statement.transaction.op in _ENDING
+
+
+def returns(statement: Statement) -> bool:
+    """Settings of the transaction, or some of them, become what they were before."""
+    return statement.transaction is not None and statement.transaction.op in _RETURNING
 
 
 def _runs_unseen_code(statement: Statement, harmless: Collection[str]) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from ...state.hidden import come_to_light
 from ...state.transaction import Status
 from ..protocol import frontend
 from ..upstream.exchange import BEGIN_UNITS, Exchange, Insert
 from . import replies
 from .encode import Encoder
-from .plan import Plan, nothing
+from .plan import BIND, Plan, nothing
 from .settling import Settling
 from .swift import for_server
 from .told import question, refuse, suspects
@@ -18,7 +19,7 @@ from .told import question, refuse, suspects
 if TYPE_CHECKING:
     from ..upstream.connection import Upstream
 
-_IN_ERROR = ord("E")
+_IDLE, _IN_ERROR = b"IE"
 _STATUS = {ord("I"): Status.IDLE, ord("T"): Status.OPEN, ord("E"): Status.FAILED}
 
 
@@ -198,6 +199,18 @@ class Sending(Settling):
         self._say(plan, exchange.error)
         self.pump()
 
+    def _reported(self, plan: Plan, exchange: Exchange) -> None:
+        """Settings have become others in *exchange*, perhaps by what the text of *plan* does not say."""
+        reported: Any = exchange.reported
+        session, in_transaction = self.session, exchange.status != _IDLE
+        if come_to_light(session, plan.calls, reported, in_transaction=in_transaction) and exchange.coming:
+            # What is prepared behind it in the same exchange has a name that says otherwise.
+            ahead = next(
+                (op.prepared.name for op in plan.ops if op.kind == BIND and op.prepared is not None), b""
+            )
+            if exchange.coming != {ahead}:
+                session.server.ddl_epoch = -1
+
     def settle(self, plan: Plan, exchange: Exchange) -> None:
         """The answer to *plan*, which was sent on the short way, is complete."""
         self._plan = plan
@@ -230,6 +243,8 @@ class Sending(Settling):
         else:
             session.open = list(calls)
             session.synced(status)
+        if exchange.reported is not None and not exchange.error and not self.own_names:
+            self._reported(plan, exchange)
         if session.settings.reading != self._reading and not self.own_names:
             self._read_anew()
         if status is Status.IDLE:

@@ -77,6 +77,7 @@ class Exchange:
         simple: it is that of a Query.
         queried: a Query ends it, behind extended messages without a Sync.
         status: the transaction status at its end: I, T or E; 0 before.
+        reported: settings of which the server has said meanwhile that they are others, by name; None = of none.
         passing: it went the short way; see `heliosproxy.server.client.express`.
     """
 
@@ -90,6 +91,7 @@ class Exchange:
     prefix = b""
     queried = False
     refusal = b""
+    reported: dict[bytes, bytes] | None = None
     room = 0
     script: Script | None = None
     simple = False
