@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..sql.setting import as_set, folded
@@ -32,12 +32,7 @@ def any_of(statement: Statement, harmless: Collection[str]) -> bool:
         harmless: names of functions that leave the session alone.
     """
     return bool(
-        statement.pins
-        or statement.settings
-        or statement.transaction
-        or statement.temp
-        or statement.notice
-        or statement.kind in _STATEFUL
+        _beyond_unseen_code(statement)
         or statement.kind in _OPAQUE
         or (statement.functions and _runs_unseen_code(statement, harmless))
     )
@@ -100,6 +95,37 @@ def apply_all(session: Memory, statements: Iterable[tuple[Statement, Call]], *, 
             failed = False
     if not in_transaction:
         _ended(session, committed=True)
+
+
+def outstanding(calls: Sequence[Call]) -> list[Call]:
+    """Those of *calls*, all answered without error, that `apply_all` still needs when the transaction is over.
+
+    Of code that we do not see the last run of a statement stands for all.
+    """
+    found: list[Call] = []
+    unseen: set[Statement] = set()
+    for call in reversed(calls):
+        statement = call.statement
+        if call.quiet or statement is None or statement in unseen:
+            continue
+        if not _beyond_unseen_code(statement):
+            unseen.add(statement)
+        found.append(call)
+    found.reverse()
+    return found
+
+
+def _beyond_unseen_code(statement: Statement) -> bool:
+    """Whether `apply` has more to do for *statement* than to say that nobody knows what it did."""
+    return bool(
+        statement.pins
+        or statement.settings
+        or statement.transaction
+        or statement.temp
+        or statement.notice
+        or statement.parts
+        or statement.kind in _STATEFUL
+    )
 
 
 def half_done(session: Memory, statement: Statement | None) -> None:

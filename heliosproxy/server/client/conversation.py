@@ -58,7 +58,7 @@ class Conversation(Commands):
                 if exchange.copying:
                     self._copy(exchange, inbox.popleft())
                     continue
-                if exchange.synced:
+                if exchange.synced or self._crowded(exchange):
                     return
                 if kind & 0xFF in _COPYING and self.worked_on is not None:
                     # Only with the answers to what is ahead it is known whether anybody wants it.

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from psycopg import errors as e
+
+from ...state.consequences import outstanding
 from ...state.hidden import come_to_light
 from ...state.transaction import Status
 from ..protocol import frontend
@@ -18,6 +21,12 @@ from .told import question, refuse, suspects
 
 if TYPE_CHECKING:
     from ..upstream.connection import Upstream
+
+CROWD = 1000
+"""Statements of a batch without its Sync after which those that were answered are forgotten, as far as can be."""
+
+REMEMBERED = 100_000
+"""Statements of such a batch that cannot be settled before its end (SET, SAVEPOINT): about 50 MB."""
 
 _IDLE, _IN_ERROR = b"IE"
 _STATUS = {ord("I"): Status.IDLE, ord("T"): Status.OPEN, ord("E"): Status.FAILED}
@@ -145,6 +154,11 @@ class Sending(Settling):
                 server.send(frontend.SYNC)
             return
         current: Any = self._plan
+        if exchange.remembered >= REMEMBERED and plan.calls[0].kind != "command":
+            raise e.ProgramLimitExceeded(
+                f"more than {REMEMBERED} statements without a Sync that change what the session has set:"
+                " send Sync more often"
+            )
         for each in plan.calls:
             if each.kind != "command":
                 session.compose(each, b"")
@@ -166,6 +180,31 @@ class Sending(Settling):
         exchange.synced = plan.sync
         if encoder.out:
             server.send(b"".join(encoder.out))
+
+    def _crowded(self, exchange: Exchange) -> bool:
+        """Whether a batch without its Sync has to wait until what there is of it was answered, and is forgotten."""
+        plan = self._plan
+        if plan is None or len(plan.calls) < exchange.remembered + CROWD or exchange.fails:
+            return False
+        if exchange.script or exchange.ahead:
+            self.hasten()
+            return True
+        self._thin_out(plan, exchange)
+        return False
+
+    def _thin_out(self, plan: Plan, exchange: Exchange) -> None:
+        """All of *plan* so far was answered without error: keep what has to be settled at its end."""
+        session, calls = self.session, plan.calls
+        left = outstanding(calls) or [calls[-1]]
+        keep = set(map(id, left))
+        plan.calls = [call for call in calls if id(call) not in keep]
+        for call in plan.calls:
+            for hook in session.path.result:
+                hook(session, call, None)
+        self.home.queries += len(plan.calls)
+        self._observe(plan, None)
+        plan.calls = left
+        exchange.remembered = len(left)
 
     def _restored(self, exchange: Exchange) -> None:
         if exchange.error:  # nobody knows its state now, and the statement is on its way
