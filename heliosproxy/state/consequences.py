@@ -137,7 +137,7 @@ def half_done(session: Memory, statement: Statement | None) -> None:
     if statement is None or statement.transaction is None:
         session.server.tainted = True
         session.server.parameters = None
-    if statement is not None and not session.pins and forgets(statement):
+    if statement is not None and not session.pins and (forgets(statement) or "prepare" in statement.pins):
         session.server.ddl_epoch = -1  # nobody can tell what is prepared: all of it anew
     if statement is not None and "advisory_lock" in statement.pins:
         session.pin("advisory_lock")
@@ -228,6 +228,8 @@ def _undone(session: Memory, statement: Statement, in_transaction: bool) -> None
         # psycopg overlooks it where it counted the text before anything was prepared; here others would pay.
         session.names.clear()
         session.server.forget_prepared()
+    elif kind is Kind.DEALLOCATE and statement.name is not None:
+        session.names.pop(statement.name.encode(), None)
 
 
 def _resolved(change: Setting, call: Call) -> Setting | None:

@@ -44,6 +44,11 @@ class Commands(Express):
         kind = statement.kind
         if plan.swift is not None and kind in (Kind.LISTEN, Kind.DEALLOCATE):
             plan.in_full()
+        if statement.name is not None and (statement.name.encode(self.encoding) in self.statements):
+            if kind is Kind.PREPARE:
+                raise e.DuplicatePreparedStatement(f'prepared statement "{statement.name}" already exists')
+            if kind is not Kind.DEALLOCATE and kind not in (Kind.LISTEN, Kind.UNLISTEN):
+                self.session.pin("prepare")  # EXECUTE: the server is to know it by this name
         if kind is Kind.LISTEN:
             return self._listen(plan, statement)
         if kind is Kind.DEALLOCATE:

@@ -41,6 +41,13 @@ class Sending(Settling):
         server: Upstream = session.server
         server.holder = self
         call = plan.calls[0]
+        if (
+            session.pins
+            and not self._owns
+            and "prepare" in session.pins
+            and session.tx.status is not Status.FAILED
+        ):
+            self._own(plan)
         flight = call.flight = session.compose(call, b"")
         for each in plan.calls[1:]:
             session.compose(each, b"")
@@ -99,6 +106,22 @@ class Sending(Settling):
         out += encoder.out
         if out:
             server.send(b"".join(out) if len(out) > 1 else out[0])
+
+    def _own(self, plan: Plan) -> None:
+        """From now on its names of statements are its server connection's, as those are that SQL has given."""
+        server: Upstream = self.session.server
+        self._owns = True
+        self.told.clear()
+        if plan.swift is not None:
+            plan.in_full()
+        server.prepared.unnamed = None
+        for name, prepared in self.statements.items():
+            if name:
+                server.exchanges.append(Exchange(None, self._owned))
+                server.send(frontend.parse_raw(name, prepared.text, prepared.types) + frontend.SYNC)
+
+    def _owned(self, exchange: Exchange) -> None:
+        """A server has taken over a statement, or has not: then nobody can use it, and is told so when he tries."""
 
     def _extended(self, encoder: Encoder, exchange: Exchange, plan: Plan) -> None:
         encoder.ops(plan)
@@ -289,6 +312,7 @@ class Sending(Settling):
         if status is Status.IDLE:
             self.portals.clear()
             if not session.pins:
+                self._owns = False
                 self.give_back()
         if session.path.observe:
             self._observe(plan, None)

@@ -69,6 +69,7 @@ class Settling:
         self._waiter: Any = None  # its place in the queue for a server connection
         self._passage: Any = None  # what goes the short way once its wait is over
         self._place: Any = None  # one that it may connect in
+        self._owns = False  # the names that SQL has given are its server connection's, so all are
         self._skipping = False
         self._closed = False
 
@@ -80,7 +81,7 @@ class Settling:
     @property
     def own_names(self) -> bool:
         """Whether its names of statements are those of its server connection: it keeps that for good."""
-        return "session" in self.session.pins
+        return self._owns or "session" in self.session.pins
 
     @property
     def at_rest(self) -> bool:
