@@ -176,6 +176,9 @@ class Book:
             except (psycopg.Error, OSError):
                 self.next_poll, self._refused = -inf, now + RETRY
                 return
+            except BaseException:  # who wanted it has gone, or does not want it any more
+                self.next_poll = -inf
+                raise
             self.next_poll = now + self.service.poll_interval
             self._ask = now + RETRY  # a doubt that stays will stay for a while
             if look is not None:

@@ -22,6 +22,9 @@ FIXED = ("server.listen", "server.workers", "cache.enabled", "cache.query.enable
 """Keys that no reload changes: old and new workers serve side by side for a while, so both must listen on the same
 sockets, and tell each other of writes or not."""
 
+UNREAD = 0.5
+"""Seconds in which who is killed may read so."""
+
 _LOOK_EVERY = 0.02
 """Seconds between two looks whether everybody has come to rest."""
 
@@ -141,6 +144,7 @@ class Control:
             links = list(self._links(whom))
         for link in links:
             link.dismiss()
+            link.not_for_long(UNREAD)
         return len(links)
 
     def ddl(self, database: str) -> None:

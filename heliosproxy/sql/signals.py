@@ -11,7 +11,10 @@ _NAMES = {
     "ListenStmt": "conditionname",
     "UnlistenStmt": "conditionname",
     "DeallocateStmt": "name",
+    "ExecuteStmt": "name",
+    "PrepareStmt": "name",
 }
+_AROUND = frozenset({"ExplainStmt", "CreateTableAsStmt"})  # of an EXECUTE, among others
 _FUNCTION = "pg_notify"
 _CALLS = frozenset({_FUNCTION, ("pg_catalog", _FUNCTION)})
 # A SELECT of nothing else evaluates its call exactly once.
@@ -22,6 +25,10 @@ Value = str | Parameter
 
 def name(tag: str, body: Node) -> str | None:
     """The name that a command is about; None where it has none, or means all."""
+    if tag in _AROUND:
+        tag, body = next(iter(body["query"].items()))
+        if tag != "ExecuteStmt":
+            return None
     field = _NAMES.get(tag)
     found: str | None = body.get(field) if field is not None else None
     return found

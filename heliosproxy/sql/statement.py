@@ -149,7 +149,8 @@ class Statement:
         temp: it creates a temporary relation (CREATE TEMP, SELECT INTO TEMP, pg_temp.x).
         in_block: False for what PostgreSQL refuses inside a transaction block (VACUUM, CREATE DATABASE, …).
         portal: a cursor name for DECLARE, FETCH, CLOSE, else None.
-        name: the channel of LISTEN and UNLISTEN, the statement of DEALLOCATE; None is all of them, or none.
+        name: the channel of LISTEN and UNLISTEN, the statement of PREPARE, EXECUTE (EXPLAIN EXECUTE, CREATE TABLE AS
+            EXECUTE) and DEALLOCATE; None is all of them, or none.
         notice: channel and payload, where it is one NOTIFY, or a pg_notify() by itself, of constants and parameters.
         simple_only: it has several statements, so only the simple protocol takes it.
         parts: for MULTI, one Statement each (text spliced by position); else empty.

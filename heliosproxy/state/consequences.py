@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..sql.setting import as_set, folded
@@ -22,6 +22,7 @@ _STATEFUL = frozenset({Kind.DISCARD, Kind.MULTI, Kind.UNLISTEN, Kind.DEALLOCATE,
 _OPAQUE = frozenset({Kind.DO, Kind.CALL, Kind.UNCLASSIFIED, Kind.EXECUTE})
 _FORGETTING = frozenset({Kind.DEALLOCATE, Kind.DISCARD})
 _ENDING = frozenset({Op.COMMIT, Op.ROLLBACK, Op.PREPARE})
+_RETURNING = _ENDING | {Op.ROLLBACK_TO}
 
 
 def any_of(statement: Statement, harmless: Collection[str]) -> bool:
@@ -31,12 +32,7 @@ def any_of(statement: Statement, harmless: Collection[str]) -> bool:
         harmless: names of functions that leave the session alone.
     """
     return bool(
-        statement.pins
-        or statement.settings
-        or statement.transaction
-        or statement.temp
-        or statement.notice
-        or statement.kind in _STATEFUL
+        _beyond_unseen_code(statement)
         or statement.kind in _OPAQUE
         or (statement.functions and _runs_unseen_code(statement, harmless))
     )
@@ -101,6 +97,37 @@ def apply_all(session: Memory, statements: Iterable[tuple[Statement, Call]], *, 
         _ended(session, committed=True)
 
 
+def outstanding(calls: Sequence[Call]) -> list[Call]:
+    """Those of *calls*, all answered without error, that `apply_all` still needs when the transaction is over.
+
+    Of code that we do not see the last run of a statement stands for all.
+    """
+    found: list[Call] = []
+    unseen: set[Statement] = set()
+    for call in reversed(calls):
+        statement = call.statement
+        if call.quiet or statement is None or statement in unseen:
+            continue
+        if not _beyond_unseen_code(statement):
+            unseen.add(statement)
+        found.append(call)
+    found.reverse()
+    return found
+
+
+def _beyond_unseen_code(statement: Statement) -> bool:
+    """Whether `apply` has more to do for *statement* than to say that nobody knows what it did."""
+    return bool(
+        statement.pins
+        or statement.settings
+        or statement.transaction
+        or statement.temp
+        or statement.notice
+        or statement.parts
+        or statement.kind in _STATEFUL
+    )
+
+
 def half_done(session: Memory, statement: Statement | None) -> None:
     """Record what *statement*, which failed or was interrupted, may have left all the same.
 
@@ -110,7 +137,7 @@ def half_done(session: Memory, statement: Statement | None) -> None:
     if statement is None or statement.transaction is None:
         session.server.tainted = True
         session.server.parameters = None
-    if statement is not None and not session.pins and forgets(statement):
+    if statement is not None and not session.pins and (forgets(statement) or "prepare" in statement.pins):
         session.server.ddl_epoch = -1  # nobody can tell what is prepared: all of it anew
     if statement is not None and "advisory_lock" in statement.pins:
         session.pin("advisory_lock")
@@ -134,6 +161,11 @@ def forgets(statement: Statement) -> bool:
 def ends_transaction(statement: Statement) -> bool:
     """COMMIT, ROLLBACK, PREPARE TRANSACTION."""
     return statement.transaction is not None and statement.transaction.op in _ENDING
+
+
+def returns(statement: Statement) -> bool:
+    """Settings of the transaction, or some of them, become what they were before."""
+    return statement.transaction is not None and statement.transaction.op in _RETURNING
 
 
 def _runs_unseen_code(statement: Statement, harmless: Collection[str]) -> bool:
@@ -196,6 +228,8 @@ def _undone(session: Memory, statement: Statement, in_transaction: bool) -> None
         # psycopg overlooks it where it counted the text before anything was prepared; here others would pay.
         session.names.clear()
         session.server.forget_prepared()
+    elif kind is Kind.DEALLOCATE and statement.name is not None:
+        session.names.pop(statement.name.encode(), None)
 
 
 def _resolved(change: Setting, call: Call) -> Setting | None:

@@ -33,7 +33,7 @@ _NO_RESET_ALL = frozenset({"role", "session_authorization"})
 TRANSACTIONAL = frozenset({"transaction_isolation", "transaction_read_only", "transaction_deferrable"})
 
 # By these a server reads a text when it is prepared: where names are looked up, and what its constants mean.
-_READING = (
+READING = (
     "array_nulls",
     "backslash_quote",
     "client_encoding",
@@ -162,7 +162,7 @@ class Settings:
     def _read(self) -> None:
         values: dict[str, str | None] = {**self.values, **self.local}
         # One text for all who read alike: most clients bring some of these settings along.
-        self.reading = sys.intern("\0".join(f"{name}={values[name]}" for name in _READING if name in values))
+        self.reading = sys.intern("\0".join(f"{name}={values[name]}" for name in READING if name in values))
 
 
 def alike(values: Values) -> tuple[Values, Signature | None]:

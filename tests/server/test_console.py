@@ -11,11 +11,14 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from heliosproxy.embedded.home import wait_until
 from heliosproxy.server.console.command import Command, parse
 from heliosproxy.server.console.commands import _OWN as OWN
 from heliosproxy.server.console.tables import TABLES
+from heliosproxy.server.protocol import frontend
 from heliosproxy.server.protocol.errors import ProtocolViolation
 from tests.server.conftest import Served
+from tests.server.wire import Wire
 
 Make = Callable[..., Served]
 
@@ -265,6 +268,20 @@ def test_kill_hangs_up_on_one_client_or_on_those_of_a_database(served: Make) -> 
         with pytest.raises(psycopg.errors.AdminShutdown):
             client.execute("SELECT 1")
     assert made.connect().execute("SELECT 1").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_kill_closes_the_socket_of_a_client_that_does_not_read(served: Make, mode: str) -> None:
+    made = served(mode, helios_server_connections=1)
+    admin = console(made)
+    with Wire(made.url) as client:
+        client.send(frontend.query(b"SELECT repeat('x', 1000) FROM generate_series(1, 100000)"))
+        (link,) = [link for link in made.serving._service.links.values() if link.served]
+        wait_until(lambda: link.choked, 10, "it does not read")
+        admin.execute(f"KILL {link.pid}")
+        wait_until(lambda: link not in made.serving._service._everybody, 10, "its socket is closed")
+        assert made.settles()
+        assert made.connect().execute("SELECT 1").fetchone() == (1,)
 
 
 def test_a_disabled_database_takes_nobody_new(served: Make) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from heliosproxy.embedded.home import wait_until
 from heliosproxy.embedded.install import wheel_folder
 from tests.server.conftest import Served
 
@@ -23,13 +27,22 @@ def server(request: pytest.FixtureRequest, served: Callable[..., Served]) -> Ser
     return served(request.param, helios_server_connections=12, helios_cache=True)
 
 
-def run(url: str, program: str, *arguments: str, text: str | None = None) -> str:
-    """What *program* prints; its exit status must be 0, and it must not complain."""
+def environment(url: str) -> dict[str, str]:
+    """For programs that are to connect to *url*."""
     given = psycopg.conninfo.conninfo_to_dict(url)
     names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
-    env = {**os.environ, **{names[key]: str(value) for key, value in given.items() if key in names}}
+    return {**os.environ, **{names[key]: str(value) for key, value in given.items() if key in names}}
+
+
+def run(url: str, program: str, *arguments: str, text: str | None = None) -> str:
+    """What *program* prints; its exit status must be 0, and it must not complain."""
     done = subprocess.run(
-        [BIN / program, *arguments], input=text, capture_output=True, text=True, env=env, timeout=120
+        [BIN / program, *arguments],
+        input=text,
+        capture_output=True,
+        text=True,
+        env=environment(url),
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -101,3 +114,40 @@ def test_a_database_is_dumped_and_restored_through_it(server: Served, dsn: str) 
     run(server.url, "psql", "-X", "-v", "ON_ERROR_STOP=1", "-f", "-", text=dump)
     assert direct.execute(digest).fetchone() == before
     assert server.connect().execute("SELECT * FROM dumped.v").fetchone() == (2000,)
+
+
+def test_psql_interrupted_by_ctrl_c(server: Served) -> None:
+    master, terminal = pty.openpty()
+    streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
+    command = [BIN / "psql", "-XAt", "-P", "pager=off"]
+    psql = subprocess.Popen(command, env=environment(server.url), **streams)
+    os.close(terminal)
+    direct, said = server.direct(), b""
+
+    def until(wanted: bytes) -> None:
+        nonlocal said
+        while wanted not in said:
+            assert select.select([master], [], [], 20)[0], said
+            said += os.read(master, 1 << 16)
+
+    sleeping = (
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(30)%' AND pid <> pg_backend_pid()"
+    )
+    try:
+        for begun in (b"", b"BEGIN;"):
+            os.write(master, begun + b"SELECT pg_sleep(30);\n")
+            wait_until(
+                lambda: direct.execute(sleeping + " AND state = 'active'").fetchone() == (1,), 20, "it sleeps"
+            )
+            psql.send_signal(signal.SIGINT)
+            until(b"canceling statement due to user request")
+            said = b""
+            os.write(master, b"ROLLBACK;\nSELECT 'still', 'usable';\n")
+            until(b"still|usable")
+            said = b""
+        os.write(master, b"\\q\n")
+        assert psql.wait(20) == 0
+    finally:
+        psql.kill()
+        psql.wait()
+        os.close(master)

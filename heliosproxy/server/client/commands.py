@@ -44,6 +44,11 @@ class Commands(Express):
         kind = statement.kind
         if plan.swift is not None and kind in (Kind.LISTEN, Kind.DEALLOCATE):
             plan.in_full()
+        if statement.name is not None and (statement.name.encode(self.encoding) in self.statements):
+            if kind is Kind.PREPARE:
+                raise e.DuplicatePreparedStatement(f'prepared statement "{statement.name}" already exists')
+            if kind is not Kind.DEALLOCATE and kind not in (Kind.LISTEN, Kind.UNLISTEN):
+                self.session.pin("prepare")  # EXECUTE: the server is to know it by this name
         if kind is Kind.LISTEN:
             return self._listen(plan, statement)
         if kind is Kind.DEALLOCATE:
@@ -89,9 +94,7 @@ class Commands(Express):
         if heard.done() and heard.result():
             self._listens(plan, channel, answer)
         else:
-            self._task = asyncio.get_running_loop().create_task(
-                self._reached(plan, channel, answer, ears, heard)
-            )
+            self._wait(plan, self._reached(plan, channel, answer, ears, heard))
         return True
 
     def _listens(self, plan: Plan, channel: bytes, answer: bytes) -> None:
@@ -105,10 +108,8 @@ class Commands(Express):
         self, plan: Plan, channel: bytes, answer: bytes, ears: Ears, heard: asyncio.Future[bool]
     ) -> None:
         """Answer a LISTEN when the server listens. If it does not, the client's own server connection says why."""
-        try:
-            await asyncio.wait([heard], timeout=self.session.pool.options.timeout)
-        finally:
-            self._task = None
+        await asyncio.wait([heard], timeout=self.session.pool.options.timeout)
+        self._waits_no_more()
         try:
             refusals.check(self.session, plan.calls[0].statement, statement_mode=self.home.statement_mode)
             # Confirmed, and not lost again before our turn came.

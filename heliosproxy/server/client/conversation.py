@@ -7,7 +7,6 @@ is not free at once, or a stage has to learn something first.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +58,7 @@ class Conversation(Commands):
                 if exchange.copying:
                     self._copy(exchange, inbox.popleft())
                     continue
-                if exchange.synced:
+                if exchange.synced or self._crowded(exchange):
                     return
                 if kind & 0xFF in _COPYING and self.worked_on is not None:
                     # Only with the answers to what is ahead it is known whether anybody wants it.
@@ -202,7 +201,7 @@ class Conversation(Commands):
             self._plan = plan
             for hook in session.path.begin:
                 if (steps := hook(session, call)) is not None:
-                    self._task = asyncio.get_running_loop().create_task(self._travel(plan, steps))
+                    self._wait(plan, self._travel(plan, steps))
                     return
             if session.server is None:
                 server = session.pool.try_lease(session.settings.signature)
@@ -239,12 +238,16 @@ class Conversation(Commands):
         )
 
     def cancel_wait(self) -> None:
-        """A cancel request: what waits for a server connection need not wait any more."""
-        if self._waiter is not None:
+        """A cancel request: what waits need not wait any more, for whatever it is."""
+        if self._task is not None:
+            self._call_off()
+        elif self._waiter is not None:
             self._leave_queue()
-            error = psycopg.errors.QueryCanceled("canceling statement due to user request")
-            self._refuse(self._waited(), error)
-            self.pump()
+            self._called_off(self._waited())
+
+    def _called_off(self, plan: Plan) -> None:
+        self._refuse(plan, psycopg.errors.QueryCanceled("canceling statement due to user request"))
+        self.pump()
 
     def granted(self, waiter: Any) -> None:
         """The wait is over, whichever way."""
@@ -254,7 +257,8 @@ class Conversation(Commands):
             server = self.session.pool.collect(waiter)
             if server is None:
                 self._place = waiter
-                self._task = asyncio.get_running_loop().create_task(self._travel(self._waited(), None))
+                plan = self._waited()
+                self._wait(plan, self._travel(plan, None))
                 return
         except psycopg.Error as error:
             self._refuse(self._waited(), error)
@@ -285,9 +289,9 @@ class Conversation(Commands):
         try:
             answered = steps is not None and await drive(steps, self._perform)
             if self._plan is not plan:
-                pass  # its server connection has died meanwhile, and the client was told so
+                self._waits_no_more()  # its server connection has died meanwhile, and the client was told so
             elif answered:
-                self._task = None
+                self._waits_no_more()
                 self._answered(plan, call.results or [])
             else:
                 if self._place is not None:
@@ -296,18 +300,16 @@ class Conversation(Commands):
                     session.take(server, self)
                 elif session.server is None:
                     session.take(await session.pool.lease_async(session.settings.signature), self)
-                self._task = None
+                self._waits_no_more()
                 if not self._closed:
                     self._transmit(plan)
         except (psycopg.Error, OSError) as error:
-            self._task = None
+            self._waits_no_more()
             if self._plan is plan:
                 self._refuse(plan, error)
         except Exception:  # noqa: BLE001 - logged, and told to the client
-            self._task = None
+            self._waits_no_more()
             self._broken()
-        finally:
-            self._task = None
         self.pump()
 
     async def _perform(self, effect: Effect) -> Any:

@@ -75,7 +75,7 @@ class Encoder:
         """The messages of *plan*."""
         for op in plan.ops:
             if self._own:
-                self._raw(op, self._conversation.noted(op))
+                self._own_name(op)
             elif op.kind == PARSE:
                 self._parse(op)
             elif op.kind == BIND:
@@ -92,6 +92,16 @@ class Encoder:
                 self._raw(op)
                 self._barred = self._barred and op.kind != EXECUTE  # it may end the transaction
         self._upstream.prepared.unnamed = self._unnamed
+
+    def _own_name(self, op: Op) -> None:
+        """A message whose names are the server connection's, too."""
+        if not op.name and op.prepared is not None:
+            if op.kind != PARSE and op.prepared is not self._unnamed:
+                # The cache had the answer when it was parsed, so the server has not seen it.
+                self.out.append(frontend.parse_raw(b"", op.prepared.text, op.prepared.types))
+                self.script.append(Unit(False))
+            self._unnamed = op.prepared
+        self._raw(op, self._conversation.noted(op))
 
     def _parse(self, op: Op) -> None:
         prepared: Any = op.prepared

@@ -273,6 +273,10 @@ class Link(asyncio.Protocol):
             self.write(replies.fatal("57P01", "terminating connection due to administrator command"))
         self.close()
 
+    def not_for_long(self, seconds: float) -> None:
+        """It was hung up on: if it does not even read that within *seconds*, its socket is closed all the same."""
+        asyncio.get_running_loop().call_later(seconds, self.transport.abort)
+
     def refuse(self, violation: ProtocolViolation) -> None:
         """Say what it did wrong, and hang up."""
         if not self.transport.is_closing():

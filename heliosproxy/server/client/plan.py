@@ -10,6 +10,7 @@ from ...call import Call
 from ...sql.statement import Kind, Statement
 from ..protocol import frontend
 from ..protocol.errors import ProtocolViolation
+from .fastpath import facts
 from .statements import Portal, Prepared
 
 if TYPE_CHECKING:
@@ -23,6 +24,13 @@ Frame = tuple[int, bytes, int, int]
 
 # Of a Parse or a Describe alone: nothing is executed, so no stage has anything to do with it.
 NOTHING = Statement("", Kind.EMPTY)
+
+# Of a Bind of what SQL has prepared, perhaps in a function.
+PREPARED_BY_SQL = Statement("", Kind.UNCLASSIFIED, writes_anything=True, error="prepared_by_sql")
+
+
+_KNOWING_SQL = frozenset({"session", "prepare"})
+"""Pins of who may have statements by SQL's PREPARE."""
 
 
 class Bound:
@@ -178,12 +186,12 @@ def of_read(data: bytes, known: Known, batch: Fields | None) -> Plan:
 
 
 def of_function_call(conversation: Conversation, frame: Frame) -> Plan:
-    """The plan of a FunctionCall: it may do anything."""
+    """The plan of a FunctionCall."""
     _, buffer, start, end = frame
     plan = Plan(True)
     plan.message = buffer[start:end]
     call = _call(b"")
-    call.statement = Statement("", Kind.UNCLASSIFIED, writes_anything=True, error="function_call")
+    call.statement = facts(plan.message)
     plan.calls.append(call)
     return plan
 
@@ -191,7 +199,7 @@ def of_function_call(conversation: Conversation, frame: Frame) -> Plan:
 def of_batch(conversation: Conversation, frames: list[Frame], sync: bool) -> Plan:
     """The plan of extended messages."""
     plan = Plan(sync)
-    fresh = conversation.fresh
+    fresh, ops = conversation.fresh, plan.ops
     if not conversation.busy:
         fresh.clear()
     statements, portals = conversation.statements, conversation.portals
@@ -235,6 +243,9 @@ def of_batch(conversation: Conversation, frames: list[Frame], sync: bool) -> Pla
             if found is not None and found.prepared is not None:
                 plan.calls.append(_executed(found))
                 unread = unread or _sets(conversation, plan.calls[-1])
+            elif found is not None and conversation.session.pins & _KNOWING_SQL:
+                plan.calls.append(_call(b""))
+                plan.calls[-1].statement = PREPARED_BY_SQL
             plan.ops.append(Op(kind, frame, name, None))
         else:
             what, name = frontend.parse_describe(buffer, start, end)
@@ -252,8 +263,12 @@ def of_batch(conversation: Conversation, frames: list[Frame], sync: bool) -> Pla
         plan.refused = _refusal(error)  # told behind the answers to what came before
     if not plan.calls:
         plan.calls.append(_no_call())
-    elif sync and plan.refused is None:
-        _cacheable(plan)
+    elif (
+        sync
+        and plan.refused is None
+        and not (conversation.own_names and ops[0].kind == PARSE and ops[0].name)
+    ):
+        _cacheable(plan)  # else the server would not know what it is to know by this name
     return plan
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from psycopg import errors as e
+
+from ...state.consequences import outstanding
+from ...state.hidden import come_to_light
 from ...state.transaction import Status
 from ..protocol import frontend
 from ..upstream.exchange import BEGIN_UNITS, Exchange, Insert
 from . import replies
 from .encode import Encoder
-from .plan import Plan, nothing
+from .plan import BIND, Plan, nothing
 from .settling import Settling
 from .swift import for_server
 from .told import question, refuse, suspects
@@ -18,7 +22,13 @@ from .told import question, refuse, suspects
 if TYPE_CHECKING:
     from ..upstream.connection import Upstream
 
-_IN_ERROR = ord("E")
+CROWD = 1000
+"""Statements of a batch without its Sync after which those that were answered are forgotten, as far as can be."""
+
+REMEMBERED = 100_000
+"""Statements of such a batch that cannot be settled before its end (SET, SAVEPOINT): about 50 MB."""
+
+_IDLE, _IN_ERROR = b"IE"
 _STATUS = {ord("I"): Status.IDLE, ord("T"): Status.OPEN, ord("E"): Status.FAILED}
 
 
@@ -31,6 +41,13 @@ class Sending(Settling):
         server: Upstream = session.server
         server.holder = self
         call = plan.calls[0]
+        if (
+            session.pins
+            and not self._owns
+            and "prepare" in session.pins
+            and session.tx.status is not Status.FAILED
+        ):
+            self._own(plan)
         flight = call.flight = session.compose(call, b"")
         for each in plan.calls[1:]:
             session.compose(each, b"")
@@ -90,6 +107,22 @@ class Sending(Settling):
         if out:
             server.send(b"".join(out) if len(out) > 1 else out[0])
 
+    def _own(self, plan: Plan) -> None:
+        """From now on its names of statements are its server connection's, as those are that SQL has given."""
+        server: Upstream = self.session.server
+        self._owns = True
+        self.told.clear()
+        if plan.swift is not None:
+            plan.in_full()
+        server.prepared.unnamed = None
+        for name, prepared in self.statements.items():
+            if name:
+                server.exchanges.append(Exchange(None, self._owned))
+                server.send(frontend.parse_raw(name, prepared.text, prepared.types) + frontend.SYNC)
+
+    def _owned(self, exchange: Exchange) -> None:
+        """A server has taken over a statement, or has not: then nobody can use it, and is told so when he tries."""
+
     def _extended(self, encoder: Encoder, exchange: Exchange, plan: Plan) -> None:
         encoder.ops(plan)
         script = encoder.script
@@ -144,6 +177,11 @@ class Sending(Settling):
                 server.send(frontend.SYNC)
             return
         current: Any = self._plan
+        if exchange.remembered >= REMEMBERED and plan.calls[0].kind != "command":
+            raise e.ProgramLimitExceeded(
+                f"more than {REMEMBERED} statements without a Sync that change what the session has set:"
+                " send Sync more often"
+            )
         for each in plan.calls:
             if each.kind != "command":
                 session.compose(each, b"")
@@ -165,6 +203,31 @@ class Sending(Settling):
         exchange.synced = plan.sync
         if encoder.out:
             server.send(b"".join(encoder.out))
+
+    def _crowded(self, exchange: Exchange) -> bool:
+        """Whether a batch without its Sync has to wait until what there is of it was answered, and is forgotten."""
+        plan = self._plan
+        if plan is None or len(plan.calls) < exchange.remembered + CROWD or exchange.fails:
+            return False
+        if exchange.script or exchange.ahead:
+            self.hasten()
+            return True
+        self._thin_out(plan, exchange)
+        return False
+
+    def _thin_out(self, plan: Plan, exchange: Exchange) -> None:
+        """All of *plan* so far was answered without error: keep what has to be settled at its end."""
+        session, calls = self.session, plan.calls
+        left = outstanding(calls) or [calls[-1]]
+        keep = set(map(id, left))
+        plan.calls = [call for call in calls if id(call) not in keep]
+        for call in plan.calls:
+            for hook in session.path.result:
+                hook(session, call, None)
+        self.home.queries += len(plan.calls)
+        self._observe(plan, None)
+        plan.calls = left
+        exchange.remembered = len(left)
 
     def _restored(self, exchange: Exchange) -> None:
         if exchange.error:  # nobody knows its state now, and the statement is on its way
@@ -198,6 +261,18 @@ class Sending(Settling):
         self._say(plan, exchange.error)
         self.pump()
 
+    def _reported(self, plan: Plan, exchange: Exchange) -> None:
+        """Settings have become others in *exchange*, perhaps by what the text of *plan* does not say."""
+        reported: Any = exchange.reported
+        session, in_transaction = self.session, exchange.status != _IDLE
+        if come_to_light(session, plan.calls, reported, in_transaction=in_transaction) and exchange.coming:
+            # What is prepared behind it in the same exchange has a name that says otherwise.
+            ahead = next(
+                (op.prepared.name for op in plan.ops if op.kind == BIND and op.prepared is not None), b""
+            )
+            if exchange.coming != {ahead}:
+                session.server.ddl_epoch = -1
+
     def settle(self, plan: Plan, exchange: Exchange) -> None:
         """The answer to *plan*, which was sent on the short way, is complete."""
         self._plan = plan
@@ -230,11 +305,14 @@ class Sending(Settling):
         else:
             session.open = list(calls)
             session.synced(status)
+        if exchange.reported is not None and not exchange.error and not self.own_names:
+            self._reported(plan, exchange)
         if session.settings.reading != self._reading and not self.own_names:
             self._read_anew()
         if status is Status.IDLE:
             self.portals.clear()
             if not session.pins:
+                self._owns = False
                 self.give_back()
         if session.path.observe:
             self._observe(plan, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -65,9 +65,11 @@ class Settling:
         self._plan: Plan | None = None
         self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
+        self._awaited: Plan | None = None  # whose the task is; None = the client was told what became of it
         self._waiter: Any = None  # its place in the queue for a server connection
         self._passage: Any = None  # what goes the short way once its wait is over
         self._place: Any = None  # one that it may connect in
+        self._owns = False  # the names that SQL has given are its server connection's, so all are
         self._skipping = False
         self._closed = False
 
@@ -79,7 +81,7 @@ class Settling:
     @property
     def own_names(self) -> bool:
         """Whether its names of statements are those of its server connection: it keeps that for good."""
-        return "session" in self.session.pins
+        return self._owns or "session" in self.session.pins
 
     @property
     def at_rest(self) -> bool:
@@ -187,6 +189,8 @@ class Settling:
         """The server connection died under us."""
         self._unfold()
         session, plan, exchange = self.session, self._plan, self._exchange
+        if plan is self._awaited:
+            self._awaited = None
         self._plan = self._exchange = None
         self.fresh.clear()
         server.holder = None
@@ -228,9 +232,7 @@ class Settling:
         self._leave_queue()
         self._passage = None
         if self._task is not None:
-            # By a callback, because a task that is cancelled before it began runs nothing of its own.
-            self._task.add_done_callback(self._cancelled)
-            self._task.cancel()
+            self._call_off()
         elif self.session.server is not None:
             self._retire()
         elif self.session.tx.status is not Status.IDLE:
@@ -244,12 +246,36 @@ class Settling:
             self.session.pool.give_up(self._waiter)
         self._waiter = None
 
+    def _wait(self, plan: Plan, work: Coroutine[Any, Any, None]) -> None:
+        """Do for *plan*, by a task, what has to be waited for."""
+        self._awaited = plan
+        self._task = asyncio.get_running_loop().create_task(work)
+
+    def _waits_no_more(self) -> None:
+        self._task = self._awaited = None
+
+    def _call_off(self) -> None:
+        """End the task that waits; until it has ended, nothing else begins."""
+        task = self._task
+        if task is not None and not task.cancelling():
+            # By a callback, because a task that is cancelled before it began runs nothing of its own.
+            task.add_done_callback(self._cancelled)
+            task.cancel()
+
     def _cancelled(self, task: asyncio.Task[None]) -> None:
         if self._place is not None:
             self.session.pool.give_up(self._place)
             self._place = None
-        if self.session.server is not None and self._exchange is None:
-            self._retire()
+        if self._closed:
+            if self.session.server is not None and self._exchange is None:
+                self._retire()
+        elif task.cancelled():
+            plan = self._awaited
+            self._waits_no_more()
+            if plan is None:
+                self.pump()
+            else:
+                self._called_off(plan)
 
     def _unfold(self) -> None:
         """What went the short way is to be looked at as what went the long one."""
@@ -376,4 +402,8 @@ class Settling:
 
     def _unheld(self) -> None:
         """An operator lets it go on."""
+        raise NotImplementedError
+
+    def _called_off(self, plan: Plan) -> None:
+        """Tell the client that *plan* was cancelled, and go on."""
         raise NotImplementedError

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("heliosproxy.server")
 
 GRACE = 5.0
-"""Seconds for a server to answer a statement that was cancelled."""
+"""Seconds for a server to answer a statement that was cancelled, and for a client to read that it was hung up on."""
 
 _IDLE, _IN_TRANSACTION, _WAITING = "idle", "idle in transaction", "waiting"
 
@@ -67,6 +67,7 @@ class TimedLink(Link):
     def _hang_up(self, which: str, sqlstate: str) -> None:
         logger.info("%s: %s timeout", self.peer, which)
         self.refuse(ProtocolViolation(f"terminating connection due to {which} timeout", sqlstate=sqlstate))
+        self.not_for_long(GRACE)
 
     def _working(self, exchange: Exchange, conversation: Conversation, now: float) -> None:
         limit: float = self.service.settings.query_timeout

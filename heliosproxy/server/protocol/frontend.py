@@ -126,6 +126,20 @@ def parse_bind(buffer: bytes, start: int, end: int) -> Bind:
     return Bind(portal, statement, formats, tuple(parameters), results)
 
 
+def function_arguments(message: bytes) -> list[bytes | None]:
+    """The arguments of a FunctionCall, text or binary; raises struct.error where there are less than it says."""
+    _, at = _shorts(message, 9, len(message))
+    (count,) = _COUNT.unpack_from(message, at)
+    at += 2
+    arguments: list[bytes | None] = []
+    for _ in range(count):
+        (size,) = _INT.unpack_from(message, at)
+        at += 4
+        arguments.append(None if size < 0 else message[at : at + size])
+        at += max(size, 0)
+    return arguments
+
+
 def _shorts(buffer: bytes, at: int, end: int) -> tuple[tuple[int, ...], int]:
     (count,) = _COUNT.unpack_from(buffer, at)
     stop = at + 2 + 2 * count

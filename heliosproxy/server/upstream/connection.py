@@ -303,6 +303,8 @@ class Upstream(Server):
         if kind == PARAMETER:
             name, value = backend.parse_parameter_status(buffer, start, end)
             self.reported[name] = value
+            if exchange is not None:
+                exchange.reported = {**(exchange.reported or {}), name: value}
             if name == b"client_encoding" and self.holder is not None:
                 self.holder.encoding = python_encoding(value)
         if exchange is not None:

@@ -77,6 +77,8 @@ class Exchange:
         simple: it is that of a Query.
         queried: a Query ends it, behind extended messages without a Sync.
         status: the transaction status at its end: I, T or E; 0 before.
+        reported: settings of which the server has said meanwhile that they are others, by name; None = of none.
+        remembered: statements of a batch without its Sync that were answered, and are settled at its end all the same.
         passing: it went the short way; see `heliosproxy.server.client.express`.
     """
 
@@ -90,6 +92,8 @@ class Exchange:
     prefix = b""
     queried = False
     refusal = b""
+    remembered = 0
+    reported: dict[bytes, bytes] | None = None
     room = 0
     script: Script | None = None
     simple = False
