@@ -65,7 +65,7 @@ def test_connecting_to_a_server_that_is_slow_to_answer(
 ) -> None:
     with Wire(one_server.url) as client:
         client.value("SELECT 1")
-        monkeypatch.setattr("heliosproxy.server.service.resolve", lambda *_: resolve(deaf.dsn))
+        monkeypatch.setattr("heliosproxy.server.homes.resolve", lambda *_: resolve(deaf.dsn))
         one_server.connect(dbname="heliosproxy").execute("RECONNECT")
         if begun:
             client.ask("BEGIN")
@@ -89,7 +89,7 @@ def test_what_was_sent_behind_the_statement_is_answered_behind_it(
 ) -> None:
     with Wire(one_server.url) as client:
         client.value("SELECT 1")
-        monkeypatch.setattr("heliosproxy.server.service.resolve", lambda *_: resolve(deaf.dsn))
+        monkeypatch.setattr("heliosproxy.server.homes.resolve", lambda *_: resolve(deaf.dsn))
         one_server.connect(dbname="heliosproxy").execute("RECONNECT")
         client.send(frontend.query(b"SELECT 2"))
         deaf.takes()
@@ -108,7 +108,7 @@ def test_who_hangs_up_behind_his_cancel_request_leaves_the_place_to_others(
 ) -> None:
     with Wire(one_server.url) as client, Wire(one_server.url) as other:
         client.value("SELECT 1")
-        monkeypatch.setattr("heliosproxy.server.service.resolve", lambda *_: resolve(deaf.dsn))
+        monkeypatch.setattr("heliosproxy.server.homes.resolve", lambda *_: resolve(deaf.dsn))
         one_server.connect(dbname="heliosproxy").execute("RECONNECT")
         client.send(frontend.query(b"SELECT 2"))
         deaf.takes()
@@ -191,7 +191,7 @@ def test_a_listening_connection_that_is_slow_to_come(
     server = served(helios_server_connections=2)
     with Wire(server.url) as client:
         client.value("SELECT 1")
-        monkeypatch.setattr("heliosproxy.server.service.resolve", lambda *_: resolve(deaf.dsn))
+        monkeypatch.setattr("heliosproxy.server.homes.resolve", lambda *_: resolve(deaf.dsn))
         client.send(frontend.query(b"LISTEN slow"))
         deaf.takes()
         cancel(server, client)

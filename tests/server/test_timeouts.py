@@ -44,6 +44,16 @@ def time_passes(server: Served, seconds: float) -> None:
     server.direct().execute("SELECT pg_sleep(%s)", (seconds,))
 
 
+def test_the_log_says_whose_time_was_over(limited: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    server = limited(idle_timeout=0.05)
+    with caplog.at_level("INFO", "heliosproxy.server"), pytest.raises(psycopg.OperationalError):
+        conn = server.connect(autocommit=True)
+        for _ in conn.notifies(timeout=10):
+            pass
+    (said,) = [record.getMessage() for record in caplog.records if "timeout" in record.getMessage()]
+    assert f"user {conn.info.user!r}, database {conn.info.dbname!r}: idle-session timeout" in said
+
+
 def test_a_login_takes_as_long_as_login_timeout(limited: Serve) -> None:
     server = limited(login_timeout="50ms")
     with raw(server) as sock:

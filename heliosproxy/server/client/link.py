@@ -104,7 +104,14 @@ class Link(asyncio.Protocol):
         seconds = self.service.settings.login_timeout
         self._deadline = asyncio.get_running_loop().call_later(seconds, self._too_late)
 
+    @property
+    def named(self) -> str:
+        """Who it is, for the log."""
+        who = self.greeting
+        return self.peer if who is None else f"{self.peer}: user {who.user!r}, database {who.database!r}"
+
     def _too_late(self) -> None:
+        logger.info("%s: login timeout", self.named)
         self.refuse(ProtocolViolation("canceling authentication due to timeout", sqlstate="57014"))
 
     def data_received(self, data: bytes) -> None:
@@ -385,7 +392,7 @@ class Link(asyncio.Protocol):
 
     def _log_refusal(self, who: Greeting, why: Exception) -> None:
         if not self.transport.is_closing():
-            logger.info("%s: user %r, database %r: login refused: %s", self.peer, who.user, who.database, why)
+            logger.info("%s: login refused: %s", self.named, why)
 
     async def _login(self, who: Greeting) -> None:
         try:

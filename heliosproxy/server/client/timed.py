@@ -65,7 +65,7 @@ class TimedLink(Link):
             self._hang_up("idle-in-transaction", "25P03")
 
     def _hang_up(self, which: str, sqlstate: str) -> None:
-        logger.info("%s: %s timeout", self.peer, which)
+        logger.info("%s: %s timeout", self.named, which)
         self.refuse(ProtocolViolation(f"terminating connection due to {which} timeout", sqlstate=sqlstate))
         self.not_for_long(GRACE)
 
@@ -76,7 +76,7 @@ class TimedLink(Link):
             return
         if not self._cancelled:
             self._cancelled = now
-            logger.info("%s: canceling statement due to query_timeout (%g s)", self.peer, limit)
+            logger.info("%s: canceling statement due to query_timeout (%g s)", self.named, limit)
             exchange.overdue = replies.overdue("canceling statement due to query_timeout of the proxy")
             self.service.cancel_on(server)
         elif now - self._cancelled >= GRACE:
@@ -85,7 +85,7 @@ class TimedLink(Link):
     def _give_up(self, server: Upstream) -> None:
         logger.warning(
             "%s: server %s did not answer a cancel request within %g seconds: its connection is closed",
-            self.peer,
+            self.named,
             server.address,
             GRACE,
         )
