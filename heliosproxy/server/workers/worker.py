@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -72,6 +73,7 @@ class Worker:
 
     def run(self) -> None:
         """Serve until told otherwise; returns when every client is gone."""
+        gc.freeze()  # what there is by now stays: looking through it takes 16 ms, in which nobody is served
         loop = new_loop()
         try:
             loop.run_until_complete(self._main())
