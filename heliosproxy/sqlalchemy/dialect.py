@@ -64,19 +64,24 @@ class _HeliosDialect:
         self._given = {name: value for name, value in given.items() if value is not None}
         self._options = self._given
         self._proxy = helios_proxy
+        self._implicit: Proxy | None = None
         self._last: tuple[Any, str] = (None, "")  # of connection parameters, and the text they make
 
     @property
     def heliosproxy(self) -> Proxy:
         """The Proxy of this engine; after `heliosproxy.shutdown()` a new one with the same options."""
-        return implicit(self._options) if self._proxy is None else self._proxy
+        if self._proxy is not None:
+            return self._proxy
+        if self._implicit is None or self._implicit.closed:
+            self._implicit = implicit(self._options)
+        return self._implicit
 
     def create_connect_args(self, url: Any) -> Any:
         """SQLAlchemy's, of *url* without our options."""
         in_url = {name: value for name, value in url.query.items() if name.startswith(PREFIX)}
         self._options = {**in_url, **self._given}
         if self._proxy is None:
-            implicit(self._options)  # what it does not understand is said now
+            self._implicit = implicit(self._options)  # what it does not understand is said now
         elif self._options:
             names = ", ".join(sorted(self._options))
             raise ConfigError(f"{names}: helios_proxy is given, and has options of its own")
