@@ -146,6 +146,11 @@ class _HeliosDialect:
         base.set_connection_execution_options(connection, opts)
 
     @classmethod
+    def get_async_dialect_cls(cls, url: Any) -> Any:
+        """For ``create_async_engine``."""
+        return HeliosDialectAsync
+
+    @classmethod
     def engine_created(cls, engine: Any) -> None:
         """Give *engine* its attribute ``heliosproxy``."""
         engine.heliosproxy = engine.dialect.heliosproxy
@@ -155,11 +160,6 @@ class HeliosDialect(_HeliosDialect, PGDialect_psycopg):
     """``postgresql+heliosproxy``: SQLAlchemy's psycopg dialect over `heliosproxy.dbapi`."""
 
     supports_statement_cache = True  # SQLAlchemy looks for it in the class itself
-
-    @classmethod
-    def get_async_dialect_cls(cls, url: Any) -> Any:
-        """For ``create_async_engine``."""
-        return HeliosDialectAsync
 
     @classmethod
     def import_dbapi(cls) -> Any:

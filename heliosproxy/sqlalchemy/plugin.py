@@ -9,7 +9,8 @@ from sqlalchemy.engine import URL, CreateEnginePlugin
 from ..dbapi.opening import PREFIX
 from ..errors import ConfigError
 
-_DRIVERS = ("psycopg", "heliosproxy")
+# psycopg's two dialects, and ours in their place; in ours the plugin changes nothing.
+_OURS = {"psycopg": "heliosproxy", "psycopg_async": "heliosproxy_async"}
 
 
 class HeliosPlugin(CreateEnginePlugin):
@@ -24,7 +25,8 @@ class HeliosPlugin(CreateEnginePlugin):
 
     def __init__(self, url: URL, kwargs: dict[str, Any]) -> None:
         backend, driver = url.get_backend_name(), url.get_driver_name()
-        if backend != "postgresql" or driver not in _DRIVERS:
+        self._driver = _OURS.get(driver, driver)
+        if backend != "postgresql" or self._driver not in _OURS.values():
             raise ConfigError(
                 f"plugin heliosproxy: it works in postgresql+psycopg://, and this is {backend}+{driver}://;"
                 " for other drivers of PostgreSQL there is heliosproxy.serve()"
@@ -34,7 +36,7 @@ class HeliosPlugin(CreateEnginePlugin):
 
     def update_url(self, url: URL) -> URL:
         """By the driver's name SQLAlchemy finds our dialect."""
-        return url.set(drivername="postgresql+heliosproxy")
+        return url.set(drivername=f"postgresql+{self._driver}")
 
     def engine_created(self, engine: Any) -> None:
         """The application sees the URL that it wrote."""

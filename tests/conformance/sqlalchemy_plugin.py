@@ -1,4 +1,4 @@
-"""A pytest plugin for SQLAlchemy's own suite: how to prepare a database for our dialects, and the asyncio one's name.
+"""A pytest plugin for SQLAlchemy's own suite: how to prepare a database for our dialects.
 
 Loaded with ``-p sqlalchemy_plugin``, as psycopg_plugin is. What the suite does to a database before its tests stands
 in SQLAlchemy's package of the dialect; of a dialect in another package it looks there.
@@ -9,8 +9,6 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from sqlalchemy.dialects import registry
-
 from heliosproxy.sqlalchemy import HeliosDialect, HeliosDialectAsync
 
 
@@ -20,4 +18,3 @@ def _provision(cls: Any) -> None:
 
 for dialect in (HeliosDialect, HeliosDialectAsync):
     dialect.load_provisioning = classmethod(_provision)  # type: ignore[method-assign]  # for this run
-registry.register("postgresql.heliosproxy_async", "heliosproxy.sqlalchemy", "HeliosDialectAsync")

@@ -13,8 +13,9 @@ import sqlalchemy as sa
 import heliosproxy
 from heliosproxy import ConfigError
 from heliosproxy.config.options import FILE_OPTION, OPTIONS
-from heliosproxy.sqlalchemy import HeliosDialect, proxy_of
+from heliosproxy.sqlalchemy import HeliosDialect, HeliosDialectAsync, proxy_of
 from heliosproxy.sqlalchemy.dialect import _HeliosDialect
+from tests.sqlalchemy.conftest import Async
 
 ONE = sa.text("SELECT 1")
 
@@ -65,6 +66,17 @@ def test_the_plugin_in_the_url_with_a_file(colour: Any, dsn: str, tmp_path: Path
     assert proxy_of(engine).config.cache.enabled
     assert engine.url == stock
     colour.dispose(engine)
+
+
+@pytest.mark.parametrize("name", ["postgresql+psycopg_async", "postgresql+heliosproxy_async"])
+def test_the_asyncio_dialect_by_its_own_name(dsn: str, name: str) -> None:
+    colour = Async()
+    engine = colour.engine(sa.make_url(dsn).set(drivername=name), plugins=["heliosproxy"])
+    assert colour.run(engine, one) == 1
+    assert engine.url.drivername == name
+    assert isinstance(engine.dialect, HeliosDialectAsync)
+    colour.dispose(engine)
+    colour.loop.close()
 
 
 def test_the_plugin_in_the_url_of_our_own_dialect_changes_nothing(colour: Any, url: sa.URL) -> None:
