@@ -13,6 +13,7 @@ import psycopg
 
 from ..state.settings import alike
 from .client.conversation import Conversation
+from .client.replication import Replication
 from .console.console import DATABASES, Console
 from .console.rights import may_act
 from .home import Home
@@ -66,7 +67,7 @@ class Reception:
         """This process is the worker *serial*: the process numbers of its clients are no other's."""
         self._last_pid, self._pid_step = serial % WORKERS, WORKERS
 
-    async def admit(self, link: Link, who: Greeting) -> Conversation | Console:
+    async def admit(self, link: Link, who: Greeting) -> Conversation | Console | Replication:
         """Let a client in; returns its conversation, after the greeting was written.
 
         Raises:
@@ -85,13 +86,19 @@ class Reception:
             place.free()
             raise
 
-    async def _admitted(self, link: Link, who: Greeting, place: Taken) -> Conversation | Console:
+    async def _admitted(
+        self, link: Link, who: Greeting, place: Taken
+    ) -> Conversation | Console | Replication:
         await self._authenticate(link, who)
         if who.database in DATABASES:
             return self._console(link, who)
         if self._service.control.is_disabled(who.database):
             raise LoginRefused(f'database "{who.database}" takes no new clients for now', sqlstate="57P03")
         await self._service.doors.enter(place, who.user, who.database)
+        if who.replication:
+            relay = await Replication.open(link, self._service.proxy, who)
+            self._greet(link, who, self._own_pid(), relay.server.reported)
+            return relay
         home = await self._service.homes.of(who)
         # Not before it is let in: what others share is no matter of whoever knocks.
         link.greeting = who = replace(who, settings=alike(who.settings)[0])

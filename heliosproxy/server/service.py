@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..proxy import Proxy
     from .client.conversation import Conversation
     from .client.link import Link
+    from .client.replication import Replication
     from .client.startup import Greeting
     from .console.console import Console
     from .upstream.connection import Upstream
@@ -138,7 +139,7 @@ class Service:
 
     # -- what clients ask for ------------------------------------------------------------------------
 
-    async def admit(self, link: Link, who: Greeting) -> Conversation | Console:
+    async def admit(self, link: Link, who: Greeting) -> Conversation | Console | Replication:
         """Let a client in; see `heliosproxy.server.reception.Reception.admit`."""
         return await self.reception.admit(link, who)
 

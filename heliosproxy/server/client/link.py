@@ -21,6 +21,7 @@ from ..protocol.errors import ProtocolViolation
 from ..protocol.frames import Frames
 from . import replies
 from .conversation import Conversation
+from .replication import Replication
 from .secure import HANDSHAKE, SecureLine
 from .settling import NOTHING
 from .startup import Greeting, greeting
@@ -45,6 +46,7 @@ class Link(asyncio.Protocol):
     Attributes:
         service: what serves it.
         conversation: its ready phase, a `Conversation` or a `Console`; None before the login is complete.
+        relay: the same of a replication client.
         pid, key: what it was given for cancel requests.
         greeting: who it says it is; None before it said so.
         choked: it takes no more data for now.
@@ -62,6 +64,7 @@ class Link(asyncio.Protocol):
     def __init__(self, service: Service) -> None:
         self.service = service
         self.conversation: Any = None
+        self.relay: Replication | None = None
         self.greeting: Greeting | None = None
         self.pid = 0
         self.key = b""
@@ -154,8 +157,8 @@ class Link(asyncio.Protocol):
         self._no_deadline()
         if self._task is not None:
             self._task.cancel()
-        if self.conversation is not None:
-            self.conversation.close()
+        if (serving := self.conversation or self.relay) is not None:
+            serving.close()
         self.service.left(self)
         for call in self._unchoked:
             call()
@@ -183,7 +186,7 @@ class Link(asyncio.Protocol):
 
     def numbers(self) -> dict[str, Any]:
         """What the console says of it."""
-        conversation, who = self.conversation, self.greeting
+        serving, who = self.conversation or self.relay, self.greeting
         return {
             "pid": self.pid,
             "user": "" if who is None else who.user,
@@ -193,7 +196,7 @@ class Link(asyncio.Protocol):
             "tls": ""
             if self.encrypted is None
             else f"{self.encrypted.version()}/{self.encrypted.cipher()[0]}",
-            **({} if conversation is None else conversation.numbers()),
+            **({} if serving is None else serving.numbers()),
         }
 
     # -- for its conversation ------------------------------------------------------------------------
@@ -232,11 +235,14 @@ class Link(asyncio.Protocol):
         self.greeting, self.pid, self.key, self.since = who, pid, key, since
         self._task = asyncio.current_task()
 
-    def start(self, conversation: Conversation | Console) -> None:
+    def start(self, conversation: Conversation | Console | Replication) -> None:
         """It is let in: from now on *conversation* takes its messages."""
         self._task = None
         self._no_deadline()
-        self.conversation = conversation
+        if isinstance(conversation, Replication):
+            self.relay = conversation
+        else:
+            self.conversation = conversation
         early, self._early = self._early, b""
         if early:
             self.data_received(early)
@@ -267,8 +273,8 @@ class Link(asyncio.Protocol):
 
     def close(self) -> None:
         """Hang up, after what was written is sent."""
-        if self.conversation is not None:
-            self.conversation.close()
+        if (serving := self.conversation or self.relay) is not None:
+            serving.close()
         if not self.transport.is_closing():
             self.transport.close()
 
@@ -296,6 +302,9 @@ class Link(asyncio.Protocol):
     # -- before the login ----------------------------------------------------------------------------
 
     def _before_login(self, data: bytes) -> None:
+        if self.relay is not None:
+            self.relay.forward(data)
+            return
         if self._task is not None:
             self._early += data
             if len(self._early) > limits.BEFORE_LOGIN:
@@ -403,9 +412,10 @@ class Link(asyncio.Protocol):
                 )
             if who.minor > 2 or who.unknown:
                 self.write(backend.negotiate_protocol_version(frontend.V3 + min(who.minor, 2), who.unknown))
-            if who.replication:
+            if who.replication and self.service.proxy.config.pool.mode != "session":
                 raise ProtocolViolation(
-                    "replication connections are not supported by this version: connect to the server itself",
+                    "replication needs a server connection of its own: it works with pool.mode = 'session', or"
+                    " without this proxy",
                     sqlstate="0A000",
                 )
             conversation = await self.service.admit(self, who)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -11,6 +12,8 @@ from ...state.settings import EMPTY, Values
 from ..protocol.errors import ProtocolViolation
 
 _SPECIAL = frozenset({b"user", b"database", b"options", b"replication"})
+_NONE = frozenset({"false", "off", "no", "0"})
+_TO_ESCAPE, _ESCAPED = r"([\\\s])", r"\\\1"
 # -c name=value, --name=value, -cname=value; a backslash keeps the character behind it (postgres, pg_split_opts).
 _WORD = re.compile(r"(?:\\.|[^\s\\])+", re.S)
 
@@ -22,7 +25,8 @@ class Greeting:
     Attributes:
         user, database: as given; the database is the user's name where none is.
         minor: the minor version of the protocol it speaks.
-        replication: it wants a replication connection.
+        replication: what the server connection of its own is opened with that it wants for replication; empty =
+            it wants none.
         settings: name → SQL text, in order, as a session's settings.
         unknown: ``_pq_`` options, none of which we know.
     """
@@ -30,7 +34,7 @@ class Greeting:
     user: str
     database: str
     minor: int = 0
-    replication: bool = False
+    replication: Mapping[str, str] = field(default_factory=dict)
     settings: Values = field(default_factory=lambda: EMPTY)
     unknown: tuple[bytes, ...] = ()
 
@@ -53,9 +57,27 @@ def greeting(minor: int, parameters: dict[bytes, bytes]) -> Greeting:
             unknown.append(raw)
         elif raw not in _SPECIAL:
             _set(settings, _text(raw), _text(data))
-    replication = parameters.get(b"replication", b"false").lower() not in (b"false", b"off", b"no", b"0")
     database = _text(parameters.get(b"database", b"")) or user
-    return Greeting(user, database, minor, replication, MappingProxyType(settings), tuple(unknown))
+    return Greeting(
+        user, database, minor, _replication(parameters), MappingProxyType(settings), tuple(unknown)
+    )
+
+
+def _replication(parameters: dict[bytes, bytes]) -> dict[str, str]:
+    """Connection parameters, in libpq's words, for a server connection that begins as the client wants its own to."""
+    kind = _text(parameters.get(b"replication", b"false")).lower()
+    if kind in _NONE:
+        return {}
+    found, options = {"replication": kind}, [_text(parameters.get(b"options", b""))]
+    for raw, data in parameters.items():
+        name, value = _text(raw), _text(data)
+        if name in ("application_name", "client_encoding"):
+            found[name] = value
+        elif raw not in _SPECIAL and not raw.startswith(b"_pq_."):
+            options.append(f"-c {name}={re.sub(_TO_ESCAPE, _ESCAPED, value)}")
+    if any(options):
+        found["options"] = " ".join(options).strip()
+    return found
 
 
 def _text(data: bytes) -> str:
