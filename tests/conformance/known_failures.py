@@ -149,6 +149,10 @@ _WIRE_TRANSACTION = (
 
 _PSYCOPG2_TRANSACTION = (
     (
+        "wants a replication connection, which session mode has",
+        ("tests/test_replication.py::*",),
+    ),
+    (
         "terminates the process of its own number: nobody's, in transaction mode",
         (
             "tests/test_connection.py::ConnectionTests::test_cleanup_on_badconn_close",

@@ -40,7 +40,7 @@ def run_suite(suite: Suite, folder: Path, variant: str, arguments: Sequence[str]
         arguments: for pytest, to run a part; its output then goes to the terminal, otherwise to a log file.
     """
     with ExitStack() as stack:
-        cluster = stack.enter_context(Cluster(replicas=0))
+        cluster = stack.enter_context(Cluster(replicas=0, settings=suite.settings))
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         dsn = cluster.primary.dsn.removesuffix("postgres") + suite.database
         if suite.database != "postgres":

@@ -10,7 +10,7 @@ import platform
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class Suite:
         url: of a DSN and a variant.
         database: where it runs.
         setup: SQL to be run there before.
+        settings: of the server.
         variants: what is run when nobody says what.
     """
 
@@ -60,6 +61,7 @@ class Suite:
     # Not the database "postgres": suites terminate and count sessions of their own database.
     database: str = "conformance"
     setup: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
     variants: tuple[str, ...] = ("wire-session", "wire-transaction")
     paths: tuple[str, ...] = ("tests",)
     plugins: tuple[str, ...] = ()
@@ -116,7 +118,11 @@ class Suite:
 
 def _psycopg2(given: Mapping[str, Any]) -> dict[str, str]:
     names = {"": "dbname", "_HOST": "host", "_PORT": "port", "_USER": "user"}
-    return {f"PSYCOPG2_TESTDB{end}": str(given[name]) for end, name in names.items()}
+    place = " ".join(f"{name}={given[name]}" for name in names.values())
+    return {
+        "PSYCOPG2_TEST_REPL_DSN": place,
+        **{f"PSYCOPG2_TESTDB{end}": str(given[name]) for end, name in names.items()},
+    }
 
 
 def _libpq(given: Mapping[str, Any]) -> dict[str, str]:
@@ -142,7 +148,8 @@ PSYCOPG = Suite(
     ),
     variants=("session", "transaction", "wire-session", "wire-transaction"),
 )
-# Each module has a function test_suite() for unittest. Its tests of replication want a DSN of their own.
+# Each module has a function test_suite() for unittest. Its tests of replication want a DSN of their own, and a server
+# whose log can be decoded.
 PSYCOPG2 = Suite(
     name="psycopg2",
     tag="2.9.12",
@@ -152,6 +159,7 @@ PSYCOPG2 = Suite(
     arguments=("--rootdir=.", "-o", "python_functions="),
     environment=_psycopg2,
     setup="CREATE EXTENSION hstore",
+    settings={"wal_level": "logical"},
 )
 # Deselected: what looks at the repository, what starts servers of its own, and a test that waits without end for
 # the death of a process that it terminates by number, which hits nobody in transaction mode. Its tests take the

@@ -100,7 +100,7 @@ class Dialogue(asyncio.Protocol):
         refused = b""
         while True:
             kind, data = await self.message()
-            if kind == ROW:
+            if kind & 0xFF == ROW:  # a run may end within a row
                 found.append(data)
             elif kind == ERROR:
                 refused = data
