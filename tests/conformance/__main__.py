@@ -31,6 +31,8 @@ from .runner import WIRE, log_file, run_suite
 from .suites import PSYCOPG, SUITES, Suite, SuiteError, cache_dir
 from .verdict import BAD, Run, Verdict, judge
 
+_OF_DIALECTS = [(mode, extra) for mode in ("session", "transaction") for extra in ("", "cache")]
+
 
 def main() -> int:
     # As an exception, so that the servers and the suite's process end with this one.
@@ -77,11 +79,18 @@ def main() -> int:
 
 
 def _asked(suite: Suite, modes: list[str] | None) -> list[str]:
-    """The variants to run: of a driver that heliosproxy has no classes of, those of the server alone."""
+    """The variants to run: of those asked for, the ones that mean something to *suite*."""
     if modes is None:
         return list(suite.variants)
-    within = suite is PSYCOPG or not suite.variants[0].startswith(WIRE)
-    return [mode for mode in modes if mode == "stock" or within or mode.startswith(WIRE)]
+    return [mode for mode in modes if mode == "stock" or _fits(suite, mode)]
+
+
+def _fits(suite: Suite, mode: str) -> bool:
+    served = any(variant.startswith(WIRE) for variant in suite.variants)
+    if mode.startswith(WIRE):
+        return served
+    # Of a driver that heliosproxy has no classes of there is the server alone; of SQLAlchemy only its dialect.
+    return suite is PSYCOPG or (not served and mode.partition("+")[::2] in _OF_DIALECTS)
 
 
 def _parser() -> argparse.ArgumentParser:

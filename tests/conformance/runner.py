@@ -98,7 +98,9 @@ def _environment(suite: Suite, variant: str, report: Path) -> dict[str, str]:
         "PYTHONPATH": str(_HERE),
         "PYTHONPYCACHEPREFIX": str(cache_dir() / "pycache"),  # the suite's folder is not ours
         # But for psycopg's own suite its psycopg is stock: what is under test is a server, or a dialect.
-        "HELIOSPROXY_CONFORMANCE_MODE": variant if suite is PSYCOPG else "stock",
+        "HELIOSPROXY_CONFORMANCE_MODE": "stock"
+        if suite is not PSYCOPG or variant.startswith(WIRE)
+        else variant,
         "HELIOSPROXY_CONFORMANCE_REPORT": str(report),
     }
 
