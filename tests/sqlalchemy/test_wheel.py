@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
 
 for url, plugins in (
     ("postgresql+heliosproxy://app@db/shop", []),
@@ -20,6 +21,7 @@ for url, plugins in (
 ):
     engine = sa.create_engine(url, plugins=plugins)
     print(type(engine.dialect).__name__, engine.heliosproxy.config.pool.mode)
+    print(type(create_async_engine(url, plugins=plugins).dialect).__name__)
 """
 
 
@@ -36,4 +38,4 @@ def test_both_entry_points_load_from_a_wheel_in_an_empty_environment(tmp_path: P
     venv.create(tmp_path / "empty", with_pip=True)
     python = tmp_path / "empty" / "bin" / "python"
     run(python, "-m", "pip", "install", "--quiet", f"{wheel}[sqlalchemy]", folder=tmp_path)
-    assert run(python, "-W", "error", "-c", PROGRAM, folder=tmp_path) == "HeliosDialect session\n" * 3
+    assert run(python, "-W", "error", "-c", PROGRAM, folder=tmp_path) == "HeliosDialect session\nHeliosDialectAsync\n" * 3
