@@ -27,8 +27,11 @@ _SWITCH = {
 }
 
 
-def checked(given: object) -> dict[str, Any]:
+def checked(given: object, *, prefix: str = "helios: ") -> dict[str, Any]:
     """*given*, a mapping of hints from either place, as values: ``{"cache": bool, "ttl": seconds}``.
+
+    Args:
+        prefix: what stands before a hint's name where it was given, for the messages.
 
     Raises:
         ConfigError: it is no mapping; a name is unknown; a value is of a wrong type or out of range.
@@ -40,33 +43,33 @@ def checked(given: object) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in given.items():
         if name == "cache":
-            found["cache"] = _switch(value)
+            found["cache"] = _switch(value, prefix)
         elif name == "ttl":
-            found["ttl"] = _ttl(value)
+            found["ttl"] = _ttl(value, prefix)
         else:
             near = nearest(name, list(KNOWN)) if isinstance(name, str) else None
             hint = f'did you mean "{near}"?' if near else f"there are {', '.join(KNOWN)}"
             key = name if isinstance(name, str) else repr(name)
-            raise ConfigError(f"helios: {key}: unknown hint, {hint}", key=key)
+            raise ConfigError(f"{prefix}{key}: unknown hint, {hint}", key=key)
     return found
 
 
-def _switch(value: object) -> bool:
+def _switch(value: object, prefix: str) -> bool:
     if isinstance(value, bool | int | str):
         known = _SWITCH.get(str(value).strip().lower())
         if known is not None:
             return known
-    raise ConfigError(f"helios: cache: on or off is wanted, not {_shown(value)}", key="cache")
+    raise ConfigError(f"{prefix}cache: on or off is wanted, not {_shown(value)}", key="cache")
 
 
-def _ttl(value: object) -> float:
+def _ttl(value: object, prefix: str) -> float:
     try:
         seconds = parse_duration(value)
     except ValueError as error:
-        raise ConfigError(f"helios: ttl: {error}", key="ttl") from None
+        raise ConfigError(f"{prefix}ttl: {error}", key="ttl") from None
     if seconds <= 0:
         raise ConfigError(
-            f"helios: ttl: more than 0 is wanted, not {_shown(value)}; cache=off asks the server", key="ttl"
+            f"{prefix}ttl: more than 0 is wanted, not {_shown(value)}; cache=off asks the server", key="ttl"
         )
     return seconds
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..config.keys import nearest
+from ..config.options import FILE_OPTION, OPTIONS
 from ..errors import ConfigError, UnsupportedError
 from ..sql.hint_values import checked
 
@@ -31,7 +32,7 @@ def hints(options: Mapping[Any, Any]) -> dict[str, Any] | None:
             if found is None:
                 found = {}
             found[_hint(name)] = options[name]
-    return None if found is None else checked(found)
+    return None if found is None else checked(found, prefix=PREFIX)
 
 
 def _hint(name: str) -> str:
@@ -40,7 +41,12 @@ def _hint(name: str) -> str:
             f"{name}: this version has no {NOT_YET[name]}, so the option cannot be followed"
         )
     if name not in HINTS:
-        near = nearest(name, [*HINTS, *NOT_YET])
+        if name in OPTIONS or name == FILE_OPTION:
+            raise ConfigError(
+                f"{name}: an option of an engine, not of executions: give it to create_engine(), or in the URL",
+                key=name,
+            )
+        near = nearest(name, list(HINTS))
         raise ConfigError(
             f"{name}: unknown execution option, "
             + (f'did you mean "{near}"?' if near else f"there are {', '.join(HINTS)}"),
