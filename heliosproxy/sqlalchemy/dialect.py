@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from psycopg._connection_base import BaseConnection
+from psycopg._cursor_base import BaseCursor
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import ExecStatus
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg, PGDialectAsync_psycopg
@@ -18,6 +19,7 @@ from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.util import await_only
 
 from ..dbapi.base import PathConnection
+from ..dbapi.cursor_base import PathCursor
 from ..dbapi.opening import PREFIX
 from ..errors import ConfigError
 from ..proxy import KEYWORDS, Proxy, implicit
@@ -63,6 +65,8 @@ class _HeliosDialect:
         super().__init__(**kwargs)
         self._given = {name: value for name, value in given.items() if value is not None}
         self._options = self._given
+        if not isinstance(helios_proxy, Proxy | None):
+            raise ConfigError(f"helios_proxy: a heliosproxy.Proxy is wanted, not {helios_proxy!r}")
         self._proxy = helios_proxy
         self._implicit: Proxy | None = None
         self._last: tuple[Any, str] = (None, "")  # of connection parameters, and the text they make
@@ -79,6 +83,8 @@ class _HeliosDialect:
     def create_connect_args(self, url: Any) -> Any:
         """SQLAlchemy's, of *url* without our options."""
         in_url = {name: value for name, value in url.query.items() if name.startswith(PREFIX)}
+        if "helios_proxy" in in_url:
+            raise ConfigError("helios_proxy: a Proxy is no text: give it to create_engine(), not in the URL")
         self._options = {**in_url, **self._given}
         if self._proxy is None:
             self._implicit = implicit(self._options)  # what it does not understand is said now
@@ -117,8 +123,8 @@ class _HeliosDialect:
             made = ours.get_driver_connection(connection)
             if isinstance(made, BaseConnection) and not isinstance(made, PathConnection):
                 raise ConfigError(
-                    "creator= (or a pool of one's own) gave a connection that is not heliosproxy's: let it call"
-                    " heliosproxy.connect(), or leave it out"
+                    "creator=, a do_connect event or a pool of one's own gave a connection that is not"
+                    " heliosproxy's: let it call heliosproxy.connect(), the event dialect.connect(), or leave it out"
                 )
             then(connection)
 
@@ -177,6 +183,7 @@ class HeliosDialect(_HeliosDialect, PGDialect_psycopg):
         if context is None or context.helios is None or context._is_server_side:
             cursor.execute(statement, parameters)
         else:
+            _refuse_strange(cursor)
             cursor.execute(statement, parameters, helios=context.helios)
 
 
@@ -206,8 +213,19 @@ class HeliosDialectAsync(_HeliosDialect, PGDialectAsync_psycopg):
             cursor._rows = await_only(_executed(cursor._cursor, statement, parameters, context.helios))
 
 
+def _refuse_strange(cursor: Any) -> None:
+    """A cursor class of psycopg's own is answered from memory, too, but cannot be told not to be."""
+    if isinstance(cursor, BaseCursor) and not isinstance(cursor, PathCursor):
+        kind = type(cursor)
+        raise ConfigError(
+            f"helios_ execution options cannot be given to a {kind.__module__}.{kind.__qualname__}: let"
+            f" cursor_factory be a class of heliosproxy.dbapi, such as heliosproxy.dbapi.{kind.__name__}"
+        )
+
+
 async def _executed(cursor: Any, statement: str, parameters: Any, helios: dict[str, Any]) -> deque[Any]:
     """Execute on *cursor*, of psycopg's; its rows, which SQLAlchemy's adapter wants to have at once."""
+    _refuse_strange(cursor)
     await cursor.execute(statement, parameters, helios=helios)
     result = cursor.pgresult
     return deque(
@@ -219,9 +237,10 @@ def proxy_of(engine: Any) -> Proxy:
     """The Proxy of *engine*, an Engine or AsyncEngine, also of one that ``execution_options()`` made of it.
 
     Raises:
-        ConfigError: it is an engine without heliosproxy.
+        ConfigError: it is an engine without heliosproxy, or no engine (a Session has one: `session.get_bind()`).
     """
-    dialect = getattr(engine, "sync_engine", engine).dialect
+    dialect = getattr(getattr(engine, "sync_engine", engine), "dialect", None)
     if not isinstance(dialect, _HeliosDialect):
-        raise ConfigError(f"{engine!r} is an engine without heliosproxy")
+        what = "no engine" if dialect is None else "an engine without heliosproxy"
+        raise ConfigError(f"{engine!r} is {what}")
     return dialect.heliosproxy

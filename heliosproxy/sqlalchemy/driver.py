@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 
 from ..dbapi import Connection
+from ..errors import ConfigError
 from ..proxy import Proxy
 
 
@@ -17,6 +18,12 @@ class Driver:
         return getattr(psycopg, name)
 
     @staticmethod
-    def connect(conninfo: str, *, helios_proxy: Proxy, **keywords: Any) -> Connection[Any]:
-        """A logical connection of *helios_proxy*; see `Proxy.connect`."""
+    def connect(conninfo: str = "", *, helios_proxy: Proxy | None = None, **keywords: Any) -> Connection[Any]:
+        """A logical connection of *helios_proxy*; see `Proxy.connect`.
+
+        Raises:
+            ConfigError: no Proxy is given: a do_connect event called it, which with psycopg may do so.
+        """
+        if helios_proxy is None:
+            raise ConfigError("this module does not know the engine: call dialect.connect(*cargs, **cparams)")
         return helios_proxy.connect(conninfo, **keywords)

@@ -156,6 +156,17 @@ def test_an_unknown_option_is_refused_by_name(url: sa.URL) -> None:
         sa.create_engine(url, helios_mod="transaction")
 
 
+@pytest.mark.parametrize("given", ["shop", {"pool.mode": "session"}])
+def test_what_is_no_proxy_is_refused_as_one(url: sa.URL, given: Any) -> None:
+    with pytest.raises(ConfigError, match=r"helios_proxy: a heliosproxy\.Proxy is wanted, not"):
+        sa.create_engine(url, helios_proxy=given)
+
+
+def test_a_proxy_in_the_url_is_refused(url: sa.URL) -> None:
+    with pytest.raises(ConfigError, match="helios_proxy: a Proxy is no text"):
+        sa.create_engine(url.update_query_dict({"helios_proxy": "mine"}))
+
+
 def test_a_proxy_beside_options_is_refused(url: sa.URL) -> None:
     with heliosproxy.Proxy() as proxy, pytest.raises(ConfigError, match="helios_mode: helios_proxy is given"):
         sa.create_engine(url, helios_proxy=proxy, helios_mode="transaction")
@@ -191,6 +202,8 @@ def test_the_plugin_refuses_other_drivers(other: str) -> None:
 def test_an_engine_without_heliosproxy_has_no_proxy(dsn: str) -> None:
     with pytest.raises(ConfigError, match="without heliosproxy"):
         proxy_of(sa.create_engine(sa.make_url(dsn).set(drivername="postgresql+psycopg")))
+    with pytest.raises(ConfigError, match="is no engine"):
+        proxy_of(dsn)
 
 
 def test_what_connect_is_asked_for_may_be_changed_by_an_event(url: sa.URL) -> None:
@@ -203,6 +216,29 @@ def test_what_connect_is_asked_for_may_be_changed_by_an_event(url: sa.URL) -> No
     with engine.connect() as connection:
         assert connection.execute(sa.text("SELECT current_user")).scalar() == url.username
     engine.dispose()
+
+
+def test_an_event_may_open_the_connection_through_the_dialect(url: sa.URL) -> None:
+    engine = sa.create_engine(url)
+
+    @sa.event.listens_for(engine, "do_connect")
+    def login(dialect: Any, record: Any, cargs: Any, cparams: dict[str, Any]) -> Any:
+        return dialect.connect(*cargs, **cparams)
+
+    with engine.connect() as connection:
+        assert one(connection) == 1
+    engine.dispose()
+
+
+def test_an_event_that_asks_the_module_for_a_connection_is_told_what_to_call(url: sa.URL) -> None:
+    engine = sa.create_engine(url)
+
+    @sa.event.listens_for(engine, "do_connect")
+    def login(dialect: Any, record: Any, cargs: Any, cparams: dict[str, Any]) -> Any:
+        return dialect.loaded_dbapi.connect(*cargs, **cparams)
+
+    with pytest.raises(sa.exc.ProgrammingError, match=r"call dialect\.connect"):
+        engine.connect()
 
 
 def test_it_compiles_as_sqlalchemys_dialect_of_psycopg_does() -> None:

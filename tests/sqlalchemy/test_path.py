@@ -9,6 +9,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+import heliosproxy
 from heliosproxy import HeliosError, UnsupportedError
 from heliosproxy.sqlalchemy import proxy_of
 
@@ -143,6 +144,37 @@ def test_an_unknown_option_is_refused_with_a_hint(colour: Any, make: Callable[..
         HeliosError, match='helios_cach: unknown execution option, did you mean "helios_cache"'
     ):
         colour.run(make(), lambda connection: outcome(connection, helios_cach=False))
+
+
+def test_an_option_of_an_engine_is_no_execution_option_and_the_message_says_where_it_goes(
+    colour: Any, make: Callable[..., Any]
+) -> None:
+    with pytest.raises(HeliosError, match=r"^helios_mode: an option of an engine.*create_engine"):
+        colour.run(make(), lambda connection: outcome(connection, helios_mode="session"))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("helios_ttl", "soon"), ("helios_ttl", 0), ("helios_cache", "maybe")]
+)
+def test_a_wrong_value_is_refused_by_the_name_that_was_written(
+    colour: Any, make: Callable[..., Any], option: str, value: Any
+) -> None:
+    with pytest.raises(HeliosError, match=f"^{option}: "):
+        colour.run(make(), lambda connection: outcome(connection, **{option: value}))
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_options_and_a_cursor_factory(colour: Any, make: Callable[..., Any], ours: bool) -> None:
+    """A cursor class of psycopg's own cannot be told; without options it works."""
+    module: Any = heliosproxy.dbapi if ours else psycopg
+    factory = module.ClientCursor if colour.name == "sync" else module.AsyncClientCursor
+    engine = make(helios_cache=True, connect_args={"cursor_factory": factory})
+    assert colour.run(engine, number) == 10
+    if ours:
+        assert colour.run(engine, lambda connection: outcome(connection, helios_cache=False)) == "bypass"
+    else:
+        with pytest.raises(sa.exc.ProgrammingError, match=r"such as heliosproxy\.dbapi\.\w*ClientCursor"):
+            colour.run(engine, lambda connection: outcome(connection, helios_cache=False))
 
 
 def test_read_only_transactions(colour: Any, make: Callable[..., Any]) -> None:
