@@ -14,6 +14,7 @@ from psycopg._connection_base import BaseConnection
 from psycopg._cursor_base import BaseCursor
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import ExecStatus
+from psycopg.types import TypeInfo
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg, PGDialectAsync_psycopg
 from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.util import await_only
@@ -28,6 +29,8 @@ from .driver import Driver
 from .options import hints
 
 _PLACE = frozenset({"host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service"})
+
+_TYPE = "SELECT oid, typarray FROM pg_catalog.pg_type WHERE oid = pg_catalog.to_regtype(%(name)s)"
 
 
 class _HeliosDialect:
@@ -80,6 +83,10 @@ class _HeliosDialect:
             self._implicit = implicit(self._options)
         return self._implicit
 
+    @property
+    def _in_statement_mode(self) -> bool:
+        return self.heliosproxy.config.pool.mode == "statement"
+
     def create_connect_args(self, url: Any) -> Any:
         """SQLAlchemy's, of *url* without our options."""
         in_url = {name: value for name, value in url.query.items() if name.startswith(PREFIX)}
@@ -92,6 +99,14 @@ class _HeliosDialect:
             names = ", ".join(sorted(self._options))
             raise ConfigError(f"{names}: helios_proxy is given, and has options of its own")
         base: Any = super()
+        # Without it SQLAlchemy would take commit() and rollback() for something, and the latter undo nothing.
+        ours: Any = self
+        level = str(ours._on_connect_isolation_level).upper()
+        if self._in_statement_mode and level != "AUTOCOMMIT":
+            raise ConfigError(
+                "statement mode has no transactions, so rollback() would undo nothing: give create_engine()"
+                " isolation_level=\"AUTOCOMMIT\", too, or use pool.mode = 'transaction'"
+            )
         return base.create_connect_args(url.difference_update_query(in_url))
 
     def _place(self, cargs: tuple[Any, ...], cparams: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -129,6 +144,14 @@ class _HeliosDialect:
             then(connection)
 
         return on_connect
+
+    def _type_info_fetch(self, connection: Any, name: str) -> Any:
+        """SQLAlchemy's; in statement mode without the transaction that psycopg opens for it."""
+        base: Any = super()
+        if not self._in_statement_mode:
+            return base._type_info_fetch(connection, name)
+        found = connection.exec_driver_sql(_TYPE, {"name": name}).first()
+        return None if found is None else TypeInfo(name, *found)
 
     def do_ping(self, dbapi_connection: Any) -> bool:
         """Whether it works. One that holds no server connection does: it takes one that works when it needs it."""

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 import heliosproxy
-from heliosproxy import ConfigError
+from heliosproxy import ConfigError, UnsupportedError
 from heliosproxy.config.options import FILE_OPTION, OPTIONS
 from heliosproxy.sqlalchemy import HeliosDialect, HeliosDialectAsync, proxy_of
 from heliosproxy.sqlalchemy.dialect import _HeliosDialect
@@ -147,6 +147,29 @@ def test_the_node_of_the_configuration_where_the_url_names_no_place(dsn: str) ->
             here = connection.execute(sa.text("SELECT current_database()")).scalar()
         assert here == sa.make_url(dsn).database
         engine.dispose()
+
+
+def test_statement_mode_wants_autocommit(url: sa.URL, colour: Any) -> None:
+    """Else a session would roll back, and nothing would come of it."""
+    with pytest.raises(ConfigError, match='isolation_level="AUTOCOMMIT"'):
+        colour.engine(url, helios_mode="statement")
+    engine = colour.engine(url, helios_mode="statement", isolation_level="AUTOCOMMIT")
+    assert colour.run(engine, one) == 1
+    with pytest.raises(UnsupportedError, match="statement mode implies autocommit"):
+        colour.run(engine, lambda connection: connection.execution_options(isolation_level="READ COMMITTED"))
+    assert colour.run(engine, one) == 1
+    colour.dispose(engine)
+
+
+def test_statement_mode_finds_hstore(url: sa.URL, colour: Any, dsn: str) -> None:
+    with psycopg.connect(dsn) as conn:
+        conn.execute("CREATE EXTENSION IF NOT EXISTS hstore")
+    engine = colour.engine(url, helios_mode="statement", isolation_level="AUTOCOMMIT")
+    asked = sa.text("SELECT 'a=>1'::hstore")
+    assert colour.run(engine, lambda connection: connection.execute(asked).scalar()) == {"a": "1"}
+    colour.dispose(engine)
+    with psycopg.connect(dsn) as conn:
+        conn.execute("DROP EXTENSION hstore")
 
 
 def test_an_unknown_option_is_refused_by_name(url: sa.URL) -> None:
