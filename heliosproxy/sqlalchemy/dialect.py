@@ -141,6 +141,12 @@ class _HeliosDialect:
                     "creator=, a do_connect event or a pool of one's own gave a connection that is not"
                     " heliosproxy's: let it call heliosproxy.connect(), the event dialect.connect(), or leave it out"
                 )
+            if isinstance(made, PathConnection) and made._home.proxy is not ours.heliosproxy:
+                raise ConfigError(
+                    "creator=, a do_connect event or a pool of one's own gave a connection of another Proxy than"
+                    " the engine's, whose options and cache would not be that connection's: give create_engine()"
+                    " helios_proxy=proxy, and let it call proxy.connect()"
+                )
             then(connection)
 
         return on_connect

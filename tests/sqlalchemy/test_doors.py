@@ -216,6 +216,29 @@ def test_a_creator_that_gives_connections_of_ours(dsn: str, url: sa.URL) -> None
     engine.dispose()
 
 
+def test_a_creator_with_a_proxy(dsn: str, url: sa.URL) -> None:
+    with heliosproxy.Proxy(helios_mode="transaction") as proxy:
+        engine = sa.create_engine(url, helios_proxy=proxy, creator=lambda: proxy.connect(dsn))
+        with engine.connect() as connection:
+            assert one(connection) == 1
+        engine.dispose()
+
+
+def test_a_creator_that_gives_connections_of_another_proxy_is_refused(dsn: str, url: sa.URL) -> None:
+    """Its options would be passed over, and `engine.heliosproxy.cache.invalidate()` reach nobody."""
+    opened: list[Any] = []
+
+    def creator() -> Any:
+        opened.append(heliosproxy.connect(dsn, helios_cache=True))
+        return opened[-1]
+
+    engine = sa.create_engine(url, creator=creator)
+    with pytest.raises(sa.exc.ProgrammingError, match="another Proxy than the engine's"):
+        engine.connect()
+    for connection in opened:
+        connection.close()
+
+
 @pytest.mark.parametrize("other", ["postgresql+asyncpg://h/d", "sqlite://", "mysql+pymysql://h/d"])
 def test_the_plugin_refuses_other_drivers(other: str) -> None:
     with pytest.raises(ConfigError, match=r"it works in postgresql\+psycopg"):
