@@ -38,4 +38,7 @@ def test_both_entry_points_load_from_a_wheel_in_an_empty_environment(tmp_path: P
     venv.create(tmp_path / "empty", with_pip=True)
     python = tmp_path / "empty" / "bin" / "python"
     run(python, "-m", "pip", "install", "--quiet", f"{wheel}[sqlalchemy]", folder=tmp_path)
-    assert run(python, "-W", "error", "-c", PROGRAM, folder=tmp_path) == "HeliosDialect session\nHeliosDialectAsync\n" * 3
+    assert (
+        run(python, "-W", "error", "-c", PROGRAM, folder=tmp_path)
+        == "HeliosDialect session\nHeliosDialectAsync\n" * 3
+    )
