@@ -56,6 +56,7 @@ class Proxy:
 
     Attributes:
         cache: to steer the cache, and to ask for its numbers; where it is off, an object that does nothing.
+        harmless: names of functions that leave a session alone, as a server has told them last.
 
     Raises:
         ConfigError: the configuration cannot be used.
@@ -78,6 +79,7 @@ class Proxy:
         self.closed_pgconn: pq.abc.PGconn = closed_pgconn()
         self.cache: CacheService | NoCache = NoCache()
         self.pins: dict[str, int] = {}
+        self.harmless: frozenset[str] = frozenset()
         self._options = PoolOptions(
             min_size=pool.min_size,
             timeout=pool.timeout,

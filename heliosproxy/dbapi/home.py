@@ -181,7 +181,10 @@ class Home:
             results = yield from generators.execute(server.pgconn)
             if results[0].status == pq.ExecStatus.TUPLES_OK:
                 names = (results[0].get_value(row, 0) or b"" for row in range(results[0].ntuples))
-                self.harmless = frozenset(name.decode("utf-8", "replace") for name in names)
+                told = frozenset(name.decode("utf-8", "replace") for name in names)
+                if told != self.proxy.harmless:
+                    self.proxy.harmless = told
+                self.harmless = self.proxy.harmless  # one for all pools that have the same: 300 kB
         self.learn(server)
 
     def learn(self, server: PGServer) -> None:

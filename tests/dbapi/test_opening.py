@@ -234,3 +234,15 @@ def test_async_with_closes_a_proxy(face: Any, dsn: str) -> None:
             conn.execute("SELECT 1")
     assert proxy.closed
     assert threading.active_count() == threads
+
+
+def test_pools_that_differ_in_a_password_alone_share_what_the_server_told(dsn: str, make_proxy: Any) -> None:
+    proxy = make_proxy("transaction")
+    homes = []
+    for password in ("one", "two"):
+        with proxy.connect(dsn, password=password) as conn:
+            homes.append(conn._home)
+    first, second = homes
+    assert first is not second
+    assert first.harmless
+    assert first.harmless is second.harmless
